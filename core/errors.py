@@ -1,0 +1,46 @@
+"""The error tree. Every message names the value, the limit and the mend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AffordAgentError(Exception):
+    """Root of all errors raised on purpose by affordagent."""
+
+
+class MissingExtra(AffordAgentError):
+    """A feature needs a package that is not installed."""
+
+    def __init__(self, package: str, extra: str | None = None) -> None:
+        what = f"affordagent[{extra}]" if extra else package
+        super().__init__(f"{package} is not installed. Install it with: pip install '{what}'")
+
+
+class StageFailure(AffordAgentError):
+    """A stage could not do its work: the pipeline ends with this as its typed result.
+
+    Attributes:
+        stage: where it happened, one of `affordagent.core.types.STAGES`.
+        code: `group.code` of the failure taxonomy (docs/failures.md), e.g. "depth.hole".
+        evidence: small JSON-able facts that show why.
+    """
+
+    def __init__(self, stage: str, code: str, message: str, **evidence: Any) -> None:
+        super().__init__(message)
+        self.stage, self.code, self.message, self.evidence = stage, code, message, evidence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self.stage, self.code, self.message, self.evidence))
+
+
+class Refused(StageFailure):
+    """The command must not, or need not, move the robot: not an error of the pipeline."""
+
+
+class NeedsClarification(StageFailure):
+    """The command cannot be acted on without an answer; `evidence["question"]` holds the question."""
+
+
+def _rebuild(stage: str, code: str, message: str, evidence: dict[str, Any]) -> StageFailure:
+    return StageFailure(stage, code, message, **evidence)

@@ -1,0 +1,204 @@
+"""The types that flow between the stages. Arrays are numpy; frames and units are in the names (see geometry)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from affordagent.core.camera import CameraIntrinsics
+from affordagent.core.geometry import Array, check_rigid, invert
+
+Mask = NDArray[np.bool_]
+
+STAGES = ("understand", "look", "ground", "lift", "propose", "plan", "confirm", "execute", "verify")
+OUTCOMES = ("success", "failure", "refused", "needs_clarification", "planned")
+OutcomeName = Literal["success", "failure", "refused", "needs_clarification", "planned"]
+Intent = Literal["pick", "hand_over", "place", "question", "stop", "refer_back", "none"]
+
+
+class Candidate(BaseModel):
+    """One thing the command may mean."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    score: float = Field(ge=0.0, le=1.0)
+    known: bool = Field(description="True for a category of the catalogue, False for the person's own words")
+
+
+class FunctionalQuery(BaseModel):
+    """What the person wants, in the terms of the tools. Frozen: later stages read, never write it."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    intent: Intent
+    category: str | None = Field(None, description="best known category, null when none is meant or it is unknown")
+    candidates: list[Candidate] = Field(default_factory=list, description="ranked, best first")
+    object_words: str | None = Field(None, description="the object in the person's own words, e.g. 'kettle'")
+    function: str | None = Field(None, description="what it is to be used for, in the person's words")
+    part: str | None = Field(None, description="part to hold, e.g. 'handle'; null = the whole object will do")
+    attributes: dict[str, str] = Field(default_factory=dict, description="colour, size, position, material")
+    constraints: list[str] = Field(default_factory=list, description="e.g. 'hot', 'full', 'fragile', 'sharp'")
+    needs_clarification: bool = False
+    question: str | None = None
+
+    @property
+    def wants_motion(self) -> bool:
+        return self.intent in ("pick", "hand_over", "place")
+
+
+@dataclass(frozen=True)
+class RgbdFrame:
+    """One look of an RGB-D camera.
+
+    color: (H, W, 3) uint8 RGB. depth_m: (H, W) float32 metres along the optical axis, 0 = no reading.
+    T_base_camera: (4, 4) or None when the mounting is not known. stamp_s: POSIX seconds.
+
+    Raises:
+        ValueError: sizes that do not agree, a depth that is negative or not finite, a pose that is not rigid.
+    """
+
+    color: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    camera: CameraIntrinsics
+    T_base_camera: Array | None = None
+    stamp_s: float = 0.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        size = (self.camera.height, self.camera.width)
+        if self.color.shape != (*size, 3) or self.color.dtype != np.uint8:
+            raise ValueError(f"color is {self.color.shape} {self.color.dtype}, the camera says {(*size, 3)} uint8")
+        if self.depth_m.shape != size:
+            raise ValueError(f"depth is {self.depth_m.shape}, color is {size}: align depth to color first")
+        if not np.isfinite(self.depth_m).all() or (self.depth_m < 0).any():
+            raise ValueError("depth holds NaN, infinite or negative values; use 0 where there is no reading")
+        if self.T_base_camera is not None:
+            check_rigid(self.T_base_camera, "T_base_camera")
+
+
+@dataclass(frozen=True)
+class ObjectProposal:
+    """A thing on the table, found without knowing what it is. mask: (H, W) bool; box: x0, y0, x1, y1 (x1, y1 past
+    the end), pixels; merged/split doubts are left to the scorer."""
+
+    id: int
+    mask: Mask
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class TableScene:
+    """The support plane and what stands on it.
+
+    plane_camera: (4,) n, d with n . p + d = height above the table in metres for camera-frame points p.
+    height_m: (H, W) float32 height above the plane, NaN where there is no depth.
+    """
+
+    plane_camera: Array
+    height_m: NDArray[np.float32]
+    proposals: list[ObjectProposal]
+
+
+@dataclass(frozen=True)
+class PartMask:
+    """The part to hold, as pixels. mask, object_mask: (H, W) bool. confidence in [0, 1]: probability that this is the
+    right object and part. tool: who made it. evidence: small JSON-able facts (scores of all proposals, reasons)."""
+
+    mask: Mask
+    object_mask: Mask
+    confidence: float
+    tool: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PartCloud:
+    """The part and its surroundings in 3D, all in the base frame, metres.
+
+    part: (N, 3) points of the part. part_normals: (N, 3) unit, towards the camera. object: (M, 3) points of the whole
+    object (the part among them). obstacles: (K, 3) everything else that was seen above the table, the table excluded.
+    table_z_m: height of the table under the object. camera_position: (3,). valid_fraction: share of the mask's pixels
+    that had a usable depth.
+    """
+
+    part: Array
+    part_normals: Array
+    object: Array
+    obstacles: Array
+    table_z_m: float
+    camera_position: Array
+    valid_fraction: float
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """A parallel-jaw grasp. T_base_tcp: see geometry for the tcp axes. width_m: distance of the contacts (the opening
+    needed is a little more). score in [0, 1]; terms: the parts of the score, each in [0, 1]."""
+
+    T_base_tcp: Array
+    width_m: float
+    score: float
+    terms: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self, T_base_camera: Array) -> dict[str, Any]:
+        """The record of `grasps.json`: the pose in both frames (row-major 4x4), width, score and its terms."""
+        return {
+            "T_base_tcp": np.round(self.T_base_tcp, 6).tolist(),
+            "T_camera_tcp": np.round(invert(T_base_camera) @ self.T_base_tcp, 6).tolist(),
+            "width_m": round(float(self.width_m), 5),
+            "score": round(float(self.score), 5),
+            "terms": {name: round(float(value), 5) for name, value in self.terms.items()},
+        }
+
+
+@dataclass(frozen=True)
+class JointTrajectory:
+    """positions: (N, 6) rad, times_s: (N,) from 0, strictly rising."""
+
+    positions: Array
+    times_s: Array
+
+    @property
+    def duration_s(self) -> float:
+        return float(self.times_s[-1])
+
+
+@dataclass(frozen=True)
+class GraspPlan:
+    """A collision-checked motion for one grasp: free path to the pre-grasp, straight approach, straight lift."""
+
+    grasp: Grasp
+    grasp_index: int
+    opening_m: float
+    to_pregrasp: JointTrajectory
+    approach: JointTrajectory
+    lift: JointTrajectory
+    rejected: list[dict[str, Any]] = field(default_factory=list)  # {"grasp_index", "code", "message"} of those tried before
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Was the job done? checks: name -> passed; measured: name -> number; by: "simulator" or "sensors"."""
+
+    success: bool
+    code: str | None
+    checks: dict[str, bool]
+    measured: dict[str, float]
+    by: str
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What one stage did: a line of the run's `events.jsonl` and of `--json`'s `stages`."""
+
+    stage: str
+    status: Literal["ok", "failed", "refused", "needs_clarification", "skipped"]
+    code: str | None
+    duration_s: float
+    cpu_s: float
+    message: str
+    evidence: dict[str, Any] = field(default_factory=dict)
