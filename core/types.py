@@ -177,7 +177,9 @@ class GraspPlan:
     to_pregrasp: JointTrajectory
     approach: JointTrajectory
     lift: JointTrajectory
-    rejected: list[dict[str, Any]] = field(default_factory=list)  # {"grasp_index", "code", "message"} of those tried before
+    rejected: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # {"grasp_index", "code", "message"} of those tried before
 
 
 @dataclass(frozen=True)
