@@ -32,9 +32,7 @@ class CameraIntrinsics:
                 raise ValueError(f"camera {name} = {value} is not finite")
         for name in ("width", "height", "fx", "fy"):
             if getattr(self, name) <= 0:
-                raise ValueError(
-                    f"camera {name} = {getattr(self, name)}, must be above 0; read it from the calibration"
-                )
+                raise ValueError(f"camera {name} = {getattr(self, name)} must be above 0; read it from the calibration")
         if not (0 <= self.cx <= self.width and 0 <= self.cy <= self.height):
             raise ValueError(
                 f"principal point ({self.cx}, {self.cy}) lies outside the {self.width}x{self.height} picture: "

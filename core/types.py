@@ -169,7 +169,11 @@ class JointTrajectory:
 
 @dataclass(frozen=True)
 class GraspPlan:
-    """A collision-checked motion for one grasp: free path to the pre-grasp, straight approach, straight lift."""
+    """A collision-checked motion for one grasp: free path to the pre-grasp, straight approach, straight lift.
+
+    opening_m: how far the fingers open before the approach. rejected: the better-ranked grasps that could not be
+    planned, each {"grasp_index", "code", "message"}.
+    """
 
     grasp: Grasp
     grasp_index: int
