@@ -1,0 +1,265 @@
+"""The run folder: everything a run saw, thought and did, written as it happens.
+
+    events.jsonl        one JSON object a line: the start, every stage as it ends, the end
+    query.json          the functional query
+    frame_color.png, frame_depth.png, frame_camera.json
+                        what the camera saw; `--cell frame:RUN/frame` runs on it again
+    table.npz           plane, heights and proposals
+    mask.png            the part to hold, 0/255, frame size; object_mask.png likewise
+    part_mask.json      tool, confidence and evidence of that mask
+    cloud.npz           part, object and obstacles in the base frame, metres
+    grasps.json         poses in camera and base frame, width, score and its terms
+    plan.json, plan.npz the chosen grasp, those rejected before it, the joint trajectories
+    verdict.json        was the job done
+    run.json            the result: outcome, query, stages, versions
+
+Each kind has one writer and one reader here, so a stage can be replayed from its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from affordagent.core.camera import CameraIntrinsics
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.geometry import Array
+from affordagent.core.types import (
+    FunctionalQuery,
+    Grasp,
+    GraspPlan,
+    JointTrajectory,
+    ObjectProposal,
+    PartCloud,
+    PartMask,
+    RgbdFrame,
+    TableScene,
+    Verdict,
+)
+
+DEPTH_UNIT_M = 1e-4  # uint16 pictures reach 6.5 m
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write atomically: a reader never sees half a file."""
+    scratch = path.with_suffix(path.suffix + ".part")
+    scratch.write_text(json.dumps(value, indent=1, default=_plain) + "\n")
+    os.replace(scratch, path)
+
+
+def _plain(value: Any) -> Any:
+    """numpy values as JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+class RunStore:
+    """One run's folder. `put` writes an artefact and keeps it at hand; `get` returns it, reading it when needed."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._memory: dict[str, Any] = {}
+
+    def event(self, kind: str, **fields: Any) -> None:
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": kind, **fields}
+        with (self.folder / "events.jsonl").open("a") as file:
+            file.write(json.dumps(line, default=_plain) + "\n")
+
+    def put(self, name: str, value: Any) -> None:
+        WRITERS[name](self.folder, value)
+        self._memory[name] = value
+
+    def has(self, name: str) -> bool:
+        return name in self._memory or (self.folder / _MARKER[name]).exists()
+
+    def get(self, name: str) -> Any:
+        """The artefact `name`.
+
+        Raises:
+            AffordAgentError: the run never got as far as writing it.
+        """
+        if name not in self._memory:
+            if not self.has(name):
+                raise AffordAgentError(f"{self.folder} holds no {_MARKER[name]}: the run ended before it was made")
+            self._memory[name] = READERS[name](self.folder)
+        return self._memory[name]
+
+
+def write_frame(prefix: Path, frame: RgbdFrame) -> None:
+    """PREFIX_color.png, PREFIX_depth.png (uint16, 0.1 mm, 0 = none), PREFIX_camera.json."""
+    Image.fromarray(frame.color).save(f"{prefix}_color.png", compress_level=1)
+    units = np.clip(np.round(frame.depth_m / DEPTH_UNIT_M), 0, 65535).astype(np.uint16)
+    Image.fromarray(units).save(f"{prefix}_depth.png", compress_level=1)
+    camera: dict[str, Any] = {**asdict(frame.camera), "depth_unit_m": DEPTH_UNIT_M, "depth_invalid": 0}
+    if frame.T_base_camera is not None:
+        camera["T_base_camera"] = frame.T_base_camera
+    camera |= {"stamp_s": frame.stamp_s, "source": frame.source}
+    write_json(Path(f"{prefix}_camera.json"), camera)
+
+
+def _read_frame(folder: Path) -> RgbdFrame:
+    camera = json.loads((folder / "frame_camera.json").read_text())
+    T = camera.get("T_base_camera")
+    return RgbdFrame(
+        np.array(Image.open(folder / "frame_color.png")),
+        (np.array(Image.open(folder / "frame_depth.png")) * camera["depth_unit_m"]).astype(np.float32),
+        CameraIntrinsics(**{k: camera[k] for k in ("width", "height", "fx", "fy", "cx", "cy")}),
+        None if T is None else np.array(T),
+        camera["stamp_s"],
+        camera["source"],
+    )
+
+
+def _write_query(folder: Path, query: FunctionalQuery) -> None:
+    write_json(folder / "query.json", query.model_dump())
+
+
+def _read_query(folder: Path) -> FunctionalQuery:
+    return FunctionalQuery.model_validate_json((folder / "query.json").read_text())
+
+
+def _write_table(folder: Path, scene: TableScene) -> None:
+    masks = np.array([p.mask for p in scene.proposals], bool).reshape(-1, *scene.height_m.shape)
+    np.savez_compressed(
+        folder / "table.npz",
+        plane_camera=scene.plane_camera,
+        height_m=scene.height_m.astype(np.float16),
+        masks=np.packbits(masks, axis=-1),
+        boxes=np.array([p.box for p in scene.proposals], int).reshape(-1, 4),
+        ids=np.array([p.id for p in scene.proposals], int),
+    )
+
+
+def _read_table(folder: Path) -> TableScene:
+    with np.load(folder / "table.npz", allow_pickle=False) as data:
+        height = data["height_m"].astype(np.float32)
+        masks = np.unpackbits(data["masks"], axis=-1, count=height.shape[1]).astype(bool)
+        rows = zip(data["ids"].tolist(), masks, data["boxes"].tolist(), strict=True)
+        return TableScene(data["plane_camera"], height, [ObjectProposal(i, m, tuple(b)) for i, m, b in rows])
+
+
+def _write_part_mask(folder: Path, part: PartMask) -> None:
+    for name, mask in (("mask", part.mask), ("object_mask", part.object_mask)):
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+    fields = {"tool": part.tool, "confidence": part.confidence, "evidence": part.evidence}
+    write_json(folder / "part_mask.json", fields)
+
+
+def _read_part_mask(folder: Path) -> PartMask:
+    masks = {name: np.array(Image.open(folder / f"{name}.png")) > 127 for name in ("mask", "object_mask")}
+    return PartMask(**masks, **json.loads((folder / "part_mask.json").read_text()))
+
+
+def _write_cloud(folder: Path, cloud: PartCloud) -> None:
+    np.savez_compressed(folder / "cloud.npz", **asdict(cloud))
+
+
+def _read_cloud(folder: Path) -> PartCloud:
+    with np.load(folder / "cloud.npz", allow_pickle=False) as data:
+        return PartCloud(**{k: float(data[k]) if data[k].ndim == 0 else data[k] for k in data.files})
+
+
+def _write_grasps(folder: Path, value: tuple[list[Grasp], Array]) -> None:
+    grasps, T_base_camera = value
+    write_json(folder / "grasps.json", [g.as_json(T_base_camera) for g in grasps])
+
+
+def _grasp_from_json(record: dict[str, Any]) -> Grasp:
+    return Grasp(np.array(record["T_base_tcp"]), record["width_m"], record["score"], record["terms"])
+
+
+def _read_grasps(folder: Path) -> tuple[list[Grasp], Array]:
+    camera = json.loads((folder / "frame_camera.json").read_text())
+    records = json.loads((folder / "grasps.json").read_text())
+    return [_grasp_from_json(r) for r in records], np.array(camera["T_base_camera"])
+
+
+_PATHS = ("to_pregrasp", "approach", "lift")
+
+
+def _write_plan(folder: Path, plan: GraspPlan) -> None:
+    arrays = {}
+    for name in _PATHS:
+        trajectory: JointTrajectory = getattr(plan, name)
+        arrays |= {f"{name}_positions": trajectory.positions, f"{name}_times_s": trajectory.times_s}
+    np.savez_compressed(folder / "plan.npz", **arrays)
+    fields = {
+        "grasp_index": plan.grasp_index,
+        "opening_m": plan.opening_m,
+        "duration_s": {name: getattr(plan, name).duration_s for name in _PATHS},
+        "grasp": plan.grasp.as_json(np.eye(4)),
+        "rejected": plan.rejected,
+    }
+    write_json(folder / "plan.json", fields)
+
+
+def _read_plan(folder: Path) -> GraspPlan:
+    fields = json.loads((folder / "plan.json").read_text())
+    with np.load(folder / "plan.npz", allow_pickle=False) as data:
+        paths = {n: JointTrajectory(data[f"{n}_positions"], data[f"{n}_times_s"]) for n in _PATHS}
+    return GraspPlan(
+        _grasp_from_json(fields["grasp"]),
+        fields["grasp_index"],
+        fields["opening_m"],
+        **paths,
+        rejected=fields["rejected"],
+    )
+
+
+def _write_verdict(folder: Path, verdict: Verdict) -> None:
+    write_json(folder / "verdict.json", asdict(verdict))
+
+
+def _read_verdict(folder: Path) -> Verdict:
+    return Verdict(**json.loads((folder / "verdict.json").read_text()))
+
+
+def with_pose(frame: RgbdFrame, T_base_camera: Array) -> RgbdFrame:
+    """The same frame with its mounting filled in."""
+    return replace(frame, T_base_camera=T_base_camera)
+
+
+WRITERS: dict[str, Callable[[Path, Any], None]] = {
+    "query": _write_query,
+    "frame": lambda folder, frame: write_frame(folder / "frame", frame),
+    "table": _write_table,
+    "part_mask": _write_part_mask,
+    "cloud": _write_cloud,
+    "grasps": _write_grasps,
+    "plan": _write_plan,
+    "verdict": _write_verdict,
+}
+READERS: dict[str, Callable[[Path], Any]] = {
+    "query": _read_query,
+    "frame": _read_frame,
+    "table": _read_table,
+    "part_mask": _read_part_mask,
+    "cloud": _read_cloud,
+    "grasps": _read_grasps,
+    "plan": _read_plan,
+    "verdict": _read_verdict,
+}
+_MARKER = {
+    "query": "query.json",
+    "frame": "frame_camera.json",
+    "table": "table.npz",
+    "part_mask": "part_mask.json",
+    "cloud": "cloud.npz",
+    "grasps": "grasps.json",
+    "plan": "plan.json",
+    "verdict": "verdict.json",
+}
