@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -226,11 +226,6 @@ def _write_verdict(folder: Path, verdict: Verdict) -> None:
 
 def _read_verdict(folder: Path) -> Verdict:
     return Verdict(**json.loads((folder / "verdict.json").read_text()))
-
-
-def with_pose(frame: RgbdFrame, T_base_camera: Array) -> RgbdFrame:
-    """The same frame with its mounting filled in."""
-    return replace(frame, T_base_camera=T_base_camera)
 
 
 WRITERS: dict[str, Callable[[Path, Any], None]] = {

@@ -1,0 +1,57 @@
+"""The pipeline: from a sentence to a verified grasp. Nodes, then edges, then compile."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from affordagent.graphs import stages
+from affordagent.graphs.state import GraspState, Workbench
+
+
+def build(bench: Workbench, checkpointer: BaseCheckpointSaver | None = None) -> CompiledStateGraph:
+    """The graph over one workbench. A checkpointer is needed where motion must be confirmed."""
+    graph = StateGraph(GraspState)
+
+    graph.add_node("understand", stages.node(bench, "understand", stages.understand))
+    graph.add_node("look", stages.node(bench, "look", stages.look))
+    graph.add_node("ground", stages.node(bench, "ground", stages.ground))
+    graph.add_node("ground_again", stages.node(bench, "ground", stages.ground_again))
+    graph.add_node("lift", stages.node(bench, "lift", stages.lift))
+    graph.add_node("propose", stages.node(bench, "propose", stages.propose))
+    graph.add_node("plan", stages.node(bench, "plan", stages.plan))
+    graph.add_node("confirm", stages.node(bench, "confirm", stages.confirm))
+    graph.add_node("execute", stages.node(bench, "execute", stages.execute))
+    graph.add_node("verify", stages.node(bench, "verify", stages.verify))
+
+    graph.add_edge(START, "understand")
+    graph.add_conditional_edges("understand", unless_ended("look"), ["look", END])
+    graph.add_conditional_edges("look", unless_ended("ground"), ["ground", END])
+    graph.add_conditional_edges("ground", after_ground, ["lift", "ground_again", END])
+    graph.add_conditional_edges("ground_again", unless_ended("lift"), ["lift", END])
+    graph.add_conditional_edges("lift", unless_ended("propose"), ["propose", END])
+    graph.add_conditional_edges("propose", unless_ended("plan"), ["plan", END])
+    graph.add_conditional_edges("plan", unless_ended("confirm"), ["confirm", END])
+    graph.add_conditional_edges("confirm", unless_ended("execute"), ["execute", END])
+    graph.add_conditional_edges("execute", unless_ended("verify"), ["verify", END])
+    graph.add_edge("verify", END)
+    return graph.compile(checkpointer=checkpointer, name="grasp")
+
+
+def unless_ended(following: str):
+    """Router: on to `following`, or to the end once there is an outcome."""
+
+    def route(state: GraspState) -> str:
+        return END if state.get("outcome") else following
+
+    return route
+
+
+def after_ground(state: GraspState) -> Literal["lift", "ground_again", "__end__"]:
+    """A sure mask goes on; a doubtful or missing one gets a second opinion from the fallback tool."""
+    if state.get("outcome"):
+        return END
+    return "lift" if state.get("grounding") == "sure" else "ground_again"

@@ -1,0 +1,47 @@
+"""What flows through the graph, and what its nodes work with."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, TypedDict
+
+from affordagent.core.run_store import RunStore
+from affordagent.core.types import FunctionalQuery, OutcomeName, PartMask, RgbdFrame, StageRecord, TableScene
+from affordagent.robot.interface import Cell
+from affordagent.robot.limits import MotionLimits
+
+
+class GraspState(TypedDict, total=False):
+    """Small and serialisable: artefacts live in the run folder, under the names of `RunStore`."""
+
+    command: str
+    outcome: OutcomeName
+    grounding: Literal["sure", "doubtful", "failed"]
+    failure: dict[str, Any] | None  # stage, code, message of what ended the run
+    stages: Annotated[list[dict[str, Any]], operator.add]
+
+
+class Grounder(Protocol):
+    """A tool that finds the part to hold: masks ranked best first, at least one, or a StageFailure."""
+
+    def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]: ...
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The handles and settings that the nodes use; made once for a run by `agent.session`."""
+
+    cell: Cell
+    store: RunStore
+    understand: Callable[[str], FunctionalQuery]
+    grounder: Grounder
+    fallback: Grounder
+    limits: MotionLimits
+    sure_above: float  # confidence from which the grounder's mask is taken without a second opinion
+    present_above: float  # confidence below which the thing counts as not in the scene
+    ask_before_motion: bool
+    seed: int
+    on_stage: Callable[[str], None]
+    on_record: Callable[[StageRecord], None]
