@@ -1,0 +1,161 @@
+"""From pixels above the table to one mask an object.
+
+Pixels connect to their image neighbours when they are also neighbours in 3D, so a thing is cut from what stands behind
+it. Pieces of one thing that a depth hole or its own shape tore apart are put together again (`assemble`), and holes that
+the depth left inside a mask are filled where the colour agrees.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from affordagent.core.geometry import Array
+from affordagent.core.types import Mask, RgbdFrame
+
+MIN_PIXELS = 30  # a piece smaller than this is noise
+TOUCHING_M = 0.012  # pieces nearer than this may be one thing
+BRIDGE_M = 0.05  # longest depth hole that two collinear pieces of a tool may span
+
+Labels = NDArray[np.int32]
+
+
+def plane_normal(points: Array, mask: Mask) -> Array:
+    """(3,) least-squares normal of the masked points, towards the camera."""
+    inliers = points[mask][::13]
+    centre = inliers.mean(0)
+    normal = np.linalg.svd(inliers - centre, full_matrices=False)[2][2]
+    return normal * (1.0 if -centre @ normal > 0 else -1.0)
+
+
+def connect(
+    frame: RgbdFrame, points: Array, height: NDArray[np.float32], sigma: NDArray[np.float32], valid: Mask
+) -> Labels:
+    """(H, W) labels of connected pieces above the table, 0 = none.
+
+    Hysteresis: a piece needs pixels that stand clear of the noise (4 sigma, at least 5 mm) and takes those around them
+    that are merely likely (2.5 sigma, at least 2.5 mm).
+    """
+    smooth = cv2.medianBlur(np.nan_to_num(height, nan=0.0).astype(np.float32), 3)
+    clear = valid & (smooth > np.maximum(0.005, 4 * sigma))
+    clear = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
+    likely = valid & (smooth > np.maximum(0.0025, 2.5 * sigma))
+    around = cv2.dilate(clear.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    above = clear | (likely & around)
+    labels = _components(above, frame.depth_m)
+    count = np.bincount(labels.ravel())
+    backed = np.bincount(labels[clear], minlength=len(count))
+    keep = (count >= MIN_PIXELS) & (backed >= 0.3 * count)
+    keep[0] = False
+    return np.where(keep[labels], labels, 0).astype(np.int32)
+
+
+def _components(mask: Mask, depth_m: NDArray[np.float32]) -> Labels:
+    """Connected components of 8-neighbours whose depths differ by less than 12 mm + 1 % of the depth."""
+    index = np.full(mask.shape, -1, np.int64)
+    index[mask] = np.arange(int(mask.sum()))
+    rows, columns = [], []
+    h, w = mask.shape
+    for dv, du in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = (slice(0, h - dv), slice(max(0, -du), w - max(0, du)))
+        there = (slice(dv, h), slice(max(0, du), w + min(0, du)))
+        near = np.abs(depth_m[here] - depth_m[there]) < 0.012 + 0.01 * depth_m[here]
+        joined = mask[here] & mask[there] & near
+        rows.append(index[here][joined])
+        columns.append(index[there][joined])
+    i, j = np.concatenate(rows), np.concatenate(columns)
+    n = int(mask.sum())
+    _, component = connected_components(coo_matrix((np.ones(len(i), np.int8), (i, j)), shape=(n, n)), directed=False)
+    labels = np.zeros(mask.shape, np.int32)
+    labels[mask] = component + 1
+    return labels
+
+
+def assemble(frame: RgbdFrame, points: Array, height: NDArray[np.float32], labels: Labels, plane: Array) -> list[Mask]:
+    """Masks of the things: pieces joined, holes filled, edges cleaned."""
+    names = [int(k) for k in np.unique(labels) if k]
+    pieces = [labels == k for k in names]
+    lab = cv2.cvtColor(frame.color, cv2.COLOR_RGB2LAB).astype(np.float32)
+    groups = _join(pieces, points, plane, lab, frame.depth_m > 0)
+    masks = []
+    for group in groups:
+        mask = np.any([pieces[i] for i in group], axis=0)
+        masks.append(_fill(mask, frame.depth_m > 0, lab))
+    return masks
+
+
+def _join(pieces: list[Mask], points: Array, plane: Array, lab: NDArray[np.float32], valid: Mask) -> list[list[int]]:
+    """Groups of pieces that are one thing."""
+    clouds = [points[p][:: max(1, int(p.sum()) // 1500)] for p in pieces]
+    trees = [cKDTree(c) for c in clouds]
+    shades = [np.median(lab[p], axis=0) for p in pieces]
+    group = list(range(len(pieces)))
+    for i in range(len(pieces)):
+        for j in range(i):
+            if group[i] != group[j] and _one_thing(clouds[i], clouds[j], trees[j], shades[i], shades[j], plane):
+                old, new = group[i], group[j]
+                group = [new if g == old else g for g in group]
+    return [[i for i, g in enumerate(group) if g == name] for name in dict.fromkeys(group)]
+
+
+def _one_thing(a: Array, b: Array, tree_b: cKDTree, shade_a: Array, shade_b: Array, plane: Array) -> bool:
+    """Nearly touching with like colour or one standing over the other's footprint, or two ends of one straight tool."""
+    gap = float(tree_b.query(a)[0].min())
+    if gap > BRIDGE_M:
+        return False
+    alike = float(np.linalg.norm(shade_a - shade_b)) < 35
+    if gap < TOUCHING_M and (alike or _overlap(a, b, plane) > 0.5):
+        return True
+    return alike and _collinear(a, b)
+
+
+def _overlap(a: Array, b: Array, plane: Array) -> float:
+    """Share of the smaller piece's footprint that lies within the other's convex footprint."""
+    n = plane[:3]
+    axes = np.linalg.svd(n[None])[2][1:].T  # (3, 2)
+    small, large = (a, b) if len(a) < len(b) else (b, a)
+    hull = cv2.convexHull((large @ axes).astype(np.float32))
+    inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), False) >= 0 for x, y in (small @ axes)[::5]]
+    return float(np.mean(inside))
+
+
+def _collinear(a: Array, b: Array) -> bool:
+    """Both lie within 1.5 cm of the line along the longer one, which is long and thin."""
+    longer, shorter = (a, b) if np.ptp(a, axis=0).max() > np.ptp(b, axis=0).max() else (b, a)
+    centre = longer.mean(0)
+    _, s, axes = np.linalg.svd(longer - centre, full_matrices=False)
+    if s[0] < 3.5 * s[1]:
+        return False
+    offset = shorter.mean(0) - centre
+    across = offset - (offset @ axes[0]) * axes[0]
+    return bool(np.linalg.norm(across) < 0.015)
+
+
+def _fill(mask: Mask, valid: Mask, lab: NDArray[np.float32]) -> Mask:
+    """The mask with enclosed specks closed, and with its depth holes where their colour is the mask's own rather than
+    the surroundings'."""
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
+    out = mask | (closed & ~valid)
+    near = cv2.dilate(out.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
+    count, holes = cv2.connectedComponents((near & ~valid & ~out).astype(np.uint8), connectivity=4)
+    if count < 2:
+        return out
+    inside = cv2.GaussianBlur(np.where(out[..., None], lab, 0), (0, 0), 6)
+    weight_in = cv2.GaussianBlur(out.astype(np.float32), (0, 0), 6)
+    outside = cv2.GaussianBlur(np.where((valid & ~out)[..., None], lab, 0), (0, 0), 10)
+    weight_out = cv2.GaussianBlur((valid & ~out).astype(np.float32), (0, 0), 10)
+    to_inside = np.linalg.norm(lab - inside / np.maximum(weight_in, 1e-3)[..., None], axis=-1)
+    to_outside = np.linalg.norm(lab - outside / np.maximum(weight_out, 1e-3)[..., None], axis=-1)
+    own = (holes > 0) & (weight_in > 0.05) & (to_inside < 25) & (to_inside < 0.5 * to_outside)
+    own = cv2.morphologyEx(own.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    return _attached(out | own, mask)
+
+
+def _attached(grown: Mask, mask: Mask) -> Mask:
+    """The components of `grown` that hold some of `mask`."""
+    _, pieces = cv2.connectedComponents(grown.astype(np.uint8), connectivity=8)
+    return np.isin(pieces, np.unique(pieces[mask]))
