@@ -1,0 +1,46 @@
+"""Settings: defaults that run anywhere, changed by a TOML file. Safety limits come from here and nowhere else."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from affordagent.core.errors import AffordAgentError
+from affordagent.robot.limits import MotionLimits
+
+DEFAULT_FILE = Path("affordagent.toml")
+
+
+class Settings(BaseModel):
+    """Everything a run depends on besides its command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cell: str = Field("sim", description="sim | frame:PREFIX")
+    scene: str = Field("bench", description="scene of the simulated cell, see `affordagent scenes`")
+    seed: int = Field(0, ge=0)
+    noise: bool = Field(False, description="RealSense-like noise and holes in the simulated camera")
+    checkpoint: Path | None = Field(None, description="folder of a mini AffordanceVLM; null = the shipped one")
+    sure_above: float = Field(0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one")
+    present_above: float = Field(0.2, ge=0, le=1, description="confidence below which the thing is not in the scene")
+    confirm: bool = Field(False, description="ask before simulated motion too; hardware always asks")
+    limits: MotionLimits = Field(default_factory=MotionLimits)
+
+    @classmethod
+    def load(cls, path: Path | None, **changes: object) -> Settings:
+        """Read `path` (or ./affordagent.toml when it is there) and apply the changes that are not None.
+
+        Raises:
+            AffordAgentError: unreadable file, unknown key, or a value out of range; the message names it.
+        """
+        source = path or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+        try:
+            values = tomllib.loads(source.read_text()) if source else {}
+            return cls.model_validate({**values, **{k: v for k, v in changes.items() if v is not None}})
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise AffordAgentError(f"cannot read the settings file {source}: {error}") from error
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise AffordAgentError(f"settings{f' in {source}' if source else ''}: {faults}") from error
