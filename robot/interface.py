@@ -65,3 +65,4 @@ class Cell(Protocol):
 
 
 READY_Q = np.array([np.pi, -1.9, 1.6, -1.27, -np.pi / 2, 0.0])  # tcp pointing down in front of the robot, rad
+LOOK_Q = READY_Q - np.array([1.75, 0, 0, 0, 0, 0])  # turned aside, out of the view of the cell's camera

@@ -42,7 +42,7 @@ OVERVIEW_CAMERA = "overview"
 class CameraPose:
     """An ideal pinhole camera at `position`, looking at `target` (base frame, metres)."""
 
-    position: tuple[float, float, float] = (0.966, 0.0, 0.757)
+    position: tuple[float, float, float] = (0.938, 0.0, 0.716)
     target: tuple[float, float, float] = (0.45, 0.0, 0.02)
     fovy_deg: float = 45.0
     width: int = 640
@@ -262,6 +262,7 @@ def set_visual(spec: mujoco.MjSpec, width: int, height: int, samples: int, shado
     spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height
     spec.visual.quality.offsamples, spec.visual.quality.shadowsize = samples, shadow_size
     spec.visual.map.znear, spec.visual.map.zfar = 0.02, 20
+    spec.visual.map.shadowclip = 1.4
     spec.stat.extent, spec.stat.center = 1.0, [0.4, 0, 0.2]
 
 

@@ -33,7 +33,7 @@ def table_image(rng: np.random.Generator, kind: TableKind, size: int = 256) -> I
     first = np.array(sample_colour(rng)[1][:3])
     second = np.clip(first * rng.uniform(0.6, 1.5) + rng.normal(0, 0.05, 3), 0, 1)
     if kind == "wood":
-        first = np.array([rng.uniform(0.45, 0.8), rng.uniform(0.33, 0.6), rng.uniform(0.18, 0.42)])
+        first = rng.uniform(0.45, 0.85) * np.array([1.0, rng.uniform(0.66, 0.82), rng.uniform(0.38, 0.62)])
         second = first * rng.uniform(0.6, 0.85)
         bands = np.sin(2 * np.pi * (rng.integers(4, 12) * x + 0.3 * _noise(rng, size, 40)))
         return _blend(0.5 + 0.2 * _noise(rng, size, (size / 12, 2)) + 0.12 * bands, first, second)
