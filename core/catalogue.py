@@ -1,7 +1,7 @@
 """The household categories the system knows: what they are called, what they are for, and by which part they are held.
 
-The first 17 are HANDAL's (Guo et al., "HANDAL: A Dataset of Real-World Manipulable Object Categories", IROS 2023), under
-their exact names.
+The first 17 are HANDAL's (Guo et al., "HANDAL: A Dataset of Real-World Manipulable Object Categories", IROS 2023),
+under their exact names.
 """
 
 from __future__ import annotations

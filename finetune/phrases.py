@@ -1,0 +1,96 @@
+"""Texts for training and evaluation: names in templates, and functional phrases that never name the category.
+
+Train and test texts are apart (no sentence in both), but written by one small group: the test score is optimistic.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Literal, TypedDict
+
+import numpy as np
+
+from affordagent.core.catalogue import catalogue
+
+Split = Literal["train", "test"]
+Style = Literal["template", "easy", "hard"]
+
+EASY = {  # a functional phrase together with the name
+    "train": (
+        "{phrase}, give me the {name}",
+        "I need the {name}: {phrase}",
+        "{phrase}, use the {name}",
+        "the {name}, {phrase}",
+    ),
+    "test": ("{phrase} The {name} will do.", "Let me have the {name}. {phrase}", "{phrase} So reach for the {name}."),
+}
+COLOURED = {  # a functional phrase when only the colour tells two alike things apart
+    "train": ("{phrase}, the {colour} one", "the {colour} one: {phrase}"),
+    "test": ("{phrase} Take the {colour} one.", "I mean the {colour} one. {phrase}"),
+}
+
+
+class Phrases(TypedDict):
+    train: dict[str, list[str]]
+    test: dict[str, list[str]]
+    templates_train: list[str]
+    templates_test: list[str]
+
+
+@cache
+def phrases() -> Phrases:
+    """All texts. train, test: category -> functional phrases; templates: strings with {name} and some with {part}.
+
+    `test` also holds categories that are never trained (bowl, rolling pin, ice cream scoop, paint brush, trowel).
+    """
+    return json.loads(files("affordagent.finetune").joinpath("phrases.json").read_text(encoding="utf-8"))
+
+
+def sample_text(
+    rng: np.random.Generator,
+    category: str,
+    colour: str,
+    part: str | None,
+    ambiguous: bool,
+    split: Split,
+    style: Style,
+) -> str:
+    """One text that means an object of `category`.
+
+    Args:
+        colour: the object's colour word; named always when `ambiguous`, else now and then (never in "hard").
+        part: part to hold, named by some templates; None or "body" for things held anywhere.
+        ambiguous: another object of the same category is in the picture.
+        style: "template" has the name only, "easy" a functional sentence with the name, "hard" one without the name.
+
+    Raises:
+        KeyError: no phrases for this category in this split.
+    """
+    texts = phrases()
+    if style == "hard":
+        phrase = _pick(rng, texts[split][category])
+        return _pick(rng, COLOURED[split]).format(phrase=phrase, colour=colour) if ambiguous else phrase
+    name = _name(rng, category)
+    if ambiguous or rng.random() < 0.3:
+        name = f"{colour} {name}"
+    if style == "easy":
+        return _pick(rng, EASY[split]).format(phrase=_pick(rng, texts[split][category]), name=name)
+    templates = texts["templates_train" if split == "train" else "templates_test"]
+    if part in (None, "body"):
+        templates = [t for t in templates if "{part}" not in t]
+    return _pick(rng, templates).format(name=name, part=part)
+
+
+def _name(rng: np.random.Generator, category: str) -> str:
+    """The plain name half of the time, else any synonym; a category outside the catalogue has its own name only."""
+    known = catalogue().get(category)
+    if known is None:
+        return category
+    return known.names[0] if rng.random() < 0.5 else known.names[int(rng.integers(len(known.names)))]
+
+
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
