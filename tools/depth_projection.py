@@ -1,0 +1,181 @@
+"""From a part mask to clouds: the part, its object and the obstacles, cleaned, in the base frame."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array, transform_points
+from affordagent.core.types import Mask, PartCloud, PartMask, RgbdFrame, TableScene
+from affordagent.tools.table import noise_sigma
+
+MIN_POINTS = 30
+MIN_VALID = 0.15  # of the mask's pixels
+ABOVE_TABLE_M = 0.002  # lower points of a mask are table
+NOISY_M = 0.008  # median departure from the neighbourhood
+OBSTACLE_VOXEL_M = 0.004
+PART_VOXEL_M = 0.0015
+OBJECT_VOXEL_M = 0.003
+REACH_M = (0.18, 1.1)  # obstacles nearer to the base's axis are the robot itself, further ones are out of reach
+OBSTACLE_TOP_M = 0.8
+
+
+def lift(frame: RgbdFrame, scene: TableScene, part: PartMask) -> PartCloud:
+    """Mask x depth -> points in the base frame.
+
+    The mask's rim (1 px) is dropped where enough remains, as are flying pixels and table points. Obstacles are all
+    other points above the table within reach of the arm; the arm itself is assumed out of view.
+
+    Raises:
+        StageFailure: ("lift", code): calibration.pose (no T_base_camera), grounding.empty_mask, depth.hole (under 15 %
+            of the mask or 30 points have depth), depth.transparent (the depth is that of the table behind),
+            depth.noisy (neighbouring depths differ by more than 8 mm in the median).
+    """
+    if frame.T_base_camera is None:
+        raise StageFailure(
+            "lift", "calibration.pose", "the frame has no T_base_camera: calibrate, or estimate it first"
+        )
+    if not part.mask.any():
+        raise StageFailure("lift", "grounding.empty_mask", "the part mask is blank: ground again")
+    valid = frame.depth_m > 0
+    fraction = float(valid[part.mask].mean())
+    _check_holes(fraction, int((part.mask & valid).sum()))
+    _check_noise(frame, part.mask & valid)
+    points = frame.camera.back_project(frame.depth_m)  # (H, W, 3)
+    usable = valid & (scene.height_m > ABOVE_TABLE_M) & ~flying(frame.depth_m)
+    _check_transparent(scene, part.mask & valid)
+    part_points = _cleaned(points[_inner(part.mask) & usable])
+    if len(part_points) < MIN_POINTS:
+        raise StageFailure(
+            "lift",
+            "depth.hole",
+            f"{len(part_points)} sound points of the part remain, at least {MIN_POINTS} are needed: move the camera "
+            "nearer, or away from glare",
+            valid_fraction=round(fraction, 3),
+            points=len(part_points),
+        )
+    part_points = voxel_downsample(part_points, PART_VOXEL_M)
+    normals = normals_towards_camera(part_points)
+    object_points = voxel_downsample(_cleaned(points[_inner(part.object_mask | part.mask) & usable]), OBJECT_VOXEL_M)
+    object_points = np.concatenate([object_points, part_points])
+    T = frame.T_base_camera
+    return PartCloud(
+        part=transform_points(T, part_points),
+        part_normals=normals @ T[:3, :3].T,
+        object=transform_points(T, object_points),
+        obstacles=_obstacles(frame, scene, part.object_mask | part.mask, points, usable),
+        table_z_m=_table_z(T, scene.plane_camera, object_points.mean(0)),
+        camera_position=T[:3, 3].copy(),
+        valid_fraction=fraction,
+    )
+
+
+def flying(depth_m: NDArray[np.float32]) -> Mask:
+    """(H, W) pixels between two surfaces: fewer than 3 of the 8 neighbours within 6 mm + 1 % of their depth."""
+    padded = np.pad(depth_m, 1)
+    height, width = depth_m.shape
+    support = np.zeros(depth_m.shape, np.int8)
+    for dv, du in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
+        neighbour = padded[dv : dv + height, du : du + width]
+        support += (np.abs(neighbour - depth_m) < 0.006 + 0.01 * depth_m) & (neighbour > 0)
+    return (support < 3) & (depth_m > 0)
+
+
+def voxel_downsample(points: Array, voxel_m: float) -> Array:
+    """(N, 3) -> (M, 3) mean of the points of each cube of side `voxel_m`."""
+    if not len(points):
+        return points.reshape(0, 3)
+    cells = np.floor((points - points.min(0)) / voxel_m).astype(np.int64)
+    size = cells.max(0) + 1
+    keys = (cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2]
+    _, which, count = np.unique(keys, return_inverse=True, return_counts=True)
+    out = np.stack([np.bincount(which, weights=points[:, k]) for k in range(3)], axis=1)
+    return out / count[:, None]
+
+
+def normals_towards_camera(points_camera: Array, neighbours: int = 20) -> Array:
+    """(N, 3) unit normals by PCA over the nearest neighbours, facing the camera at the origin."""
+    _, index = cKDTree(points_camera).query(points_camera, k=min(neighbours, len(points_camera)))
+    local = points_camera[index]  # (N, k, 3)
+    local = local - local.mean(1, keepdims=True)
+    normal = np.linalg.eigh(np.einsum("nki,nkj->nij", local, local))[1][:, :, 0]
+    towards = np.einsum("ij,ij->i", normal, points_camera) < 0
+    return np.where(towards[:, None], normal, -normal)
+
+
+def _inner(mask: Mask) -> Mask:
+    """The mask without its rim, unless it is so thin that half would go."""
+    eroded = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return eroded if eroded.sum() >= 0.5 * mask.sum() else mask
+
+
+def _cleaned(points: Array, radius_m: float = 0.008, least: int = 5) -> Array:
+    """Points with company within `radius_m` (which grows with the spacing of far pixels)."""
+    if len(points) < least:
+        return points[:0]
+    tree = cKDTree(points)
+    spacing = float(np.median(tree.query(points[:: max(1, len(points) // 500)], k=2)[0][:, 1]))
+    distance = tree.query(points, k=least)[0][:, -1]
+    return points[distance < max(radius_m, 4 * spacing)]
+
+
+def _check_holes(fraction: float, count: int) -> None:
+    if fraction >= MIN_VALID and count >= MIN_POINTS:
+        return
+    raise StageFailure(
+        "lift",
+        "depth.hole",
+        f"{fraction:.0%} of the part's pixels ({count}) have depth, at least {MIN_VALID:.0%} and {MIN_POINTS} are "
+        "needed: shiny or black surfaces and things nearer than 0.3 m give none; move the camera or the light",
+        valid_fraction=round(fraction, 3),
+        points=count,
+    )
+
+
+def _check_noise(frame: RgbdFrame, mask: Mask) -> None:
+    """Depths of a surface agree with their neighbourhood's median; those of noise do not."""
+    smooth = cv2.medianBlur(frame.depth_m, 5)
+    departure = float(np.median(np.abs(frame.depth_m - smooth)[mask]))
+    if departure > NOISY_M:
+        raise StageFailure(
+            "lift",
+            "depth.noisy",
+            f"depths of the part differ from their neighbours by {1e3 * departure:.1f} mm in the median, limit "
+            f"{1e3 * NOISY_M:.0f} mm: average several frames, or move the camera nearer",
+            noise_m=round(departure, 5),
+        )
+
+
+def _check_transparent(scene: TableScene, mask: Mask) -> None:
+    """A mask whose depth is the table's, or lies below it, belongs to glass, or to nothing."""
+    on_table = float((scene.height_m[mask] < ABOVE_TABLE_M).mean())
+    if on_table > 0.7:
+        raise StageFailure(
+            "lift",
+            "depth.transparent",
+            f"{on_table:.0%} of the part's depths are those of the table behind it, limit 70%: glass, or too flat for this "
+            "camera; put something opaque there",
+            on_table=round(on_table, 3),
+        )
+
+
+def _obstacles(frame: RgbdFrame, scene: TableScene, own: Mask, points: Array, usable: Mask) -> Array:
+    """(K, 3) base-frame points above the table that are not the object."""
+    assert frame.T_base_camera is not None
+    own = cv2.dilate(own.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # the object's blurred rim is no obstacle
+    clear = np.maximum(0.006, 4 * noise_sigma(scene.height_m, frame.depth_m))
+    base = transform_points(frame.T_base_camera, points[usable & ~own & (scene.height_m > clear)])
+    radius = np.linalg.norm(base[:, :2], axis=1)
+    near = (radius > REACH_M[0]) & (radius < REACH_M[1]) & (base[:, 2] < OBSTACLE_TOP_M)
+    return _cleaned(voxel_downsample(base[near], OBSTACLE_VOXEL_M), 0.015, 3)
+
+
+def _table_z(T_base_camera: Array, plane: Array, point_camera: Array) -> float:
+    """Height of the plane under a point, base frame."""
+    normal = T_base_camera[:3, :3] @ plane[:3]
+    d = plane[3] - normal @ T_base_camera[:3, 3]
+    x, y = transform_points(T_base_camera, point_camera[None])[0, :2]
+    return float(-(normal[0] * x + normal[1] * y + d) / normal[2])
