@@ -107,7 +107,9 @@ def _run(args: argparse.Namespace) -> int:
         print(json.dumps(result.as_json()))
     else:
         print(f"{result.outcome}: {(result.failure or result.stages[-1])['message']}")
-        print(f"run folder: {result.run_dir}" + ("" if args.no_report else f"\nreport: {result.run_dir / 'report.html'}"))
+        print(
+            f"run folder: {result.run_dir}" + ("" if args.no_report else f"\nreport: {result.run_dir / 'report.html'}")
+        )
     return result.exit_code
 
 

@@ -7,7 +7,7 @@ import platform
 import re
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import RunStore, write_json
 from affordagent.core.types import OutcomeName, StageRecord
-from affordagent.graphs.state import Grounder, GraspState, Workbench
+from affordagent.graphs.state import GraspState, Grounder, Workbench
 from affordagent.robot.interface import Cell
 
 EXIT_CODES: dict[OutcomeName, int] = {
@@ -138,7 +138,7 @@ class Session:
         store = RunStore(folder)
         settings = self.settings.model_dump(mode="json")
         store.event("start", command=command, settings=settings, versions=versions())
-        graph = build(self._workbench(store, on_stage, on_record), checkpointer=InMemorySaver())
+        graph = build(self.workbench(store, on_stage, on_record), checkpointer=InMemorySaver())
         config = {"configurable": {"thread_id": folder.name}}
         try:
             state: dict[str, Any] = graph.invoke({"command": command}, config)
@@ -150,7 +150,7 @@ class Session:
             state = {**graph.get_state(config).values, **_internal_failure(error)}
         return self._finish(store, command, state)
 
-    def _workbench(
+    def workbench(
         self, store: RunStore, on_stage: Callable[[str], None], on_record: Callable[[StageRecord], None]
     ) -> Workbench:
         from affordagent.agent.language import understand
@@ -202,7 +202,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "missing"
     return found
-
-
-def record_as_json(record: StageRecord) -> dict[str, Any]:
-    return asdict(record)

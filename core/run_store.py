@@ -70,16 +70,17 @@ class RunStore:
     """One run's folder. `put` writes an artefact and keeps it at hand; `get` returns it, reading it when needed."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder = folder  # made with the first thing written
         self._memory: dict[str, Any] = {}
 
     def event(self, kind: str, **fields: Any) -> None:
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": kind, **fields}
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "events.jsonl").open("a") as file:
             file.write(json.dumps(line, default=_plain) + "\n")
 
     def put(self, name: str, value: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         WRITERS[name](self.folder, value)
         self._memory[name] = value
 

@@ -1,0 +1,37 @@
+# make demo | make test | make lint | make clean
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SYSTEM_LIBRARIES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libusb-1.0-0 libgl1 libgomp1 libx11-6
+
+.PHONY: demo test test-slow lint setup system clean
+
+demo: setup
+	$(BIN)/affordagent run "I need something to drive a nail into the wall"
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: system $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -e '.[dev]'
+	touch $(READY)
+
+# The renderer and open3d need a few system libraries: installed when root, else the command is printed.
+system:
+	@sh scripts/system_libraries.sh $(SYSTEM_LIBRARIES)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

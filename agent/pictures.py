@@ -1,0 +1,116 @@
+"""Pictures of a run: the mask on the image, and the cloud with grasps and path in 3D. Reads the run folder only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from affordagent.core.geometry import Array, transform_points
+from affordagent.core.run_store import RunStore
+from affordagent.core.types import Grasp, GraspPlan, PartMask, RgbdFrame, TableScene
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PART_RGB, OBJECT_RGB, PROPOSAL_RGB = (235, 60, 40), (40, 190, 90), (90, 140, 240)
+FINGER_M, PALM_M = 0.045, 0.06  # drawn lengths: pads to palm, palm backwards
+CLOUD_POINTS, GRASPS_DRAWN = 12000, 20
+
+
+def overlay(frame: RgbdFrame, table: TableScene | None, part: PartMask | None) -> Image.Image:
+    """The colour image with proposal boxes (blue), the object's outline (green) and the part's mask (red)."""
+    picture = frame.color.copy()
+    for proposal in table.proposals if table else []:
+        x0, y0, x1, y1 = (int(v) for v in proposal.box)
+        cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), PROPOSAL_RGB, 1)
+    if part is not None:
+        tint = np.array(PART_RGB, np.float32)
+        picture[part.mask] = (0.45 * picture[part.mask] + 0.55 * tint).astype(np.uint8)
+        for mask, colour in ((part.object_mask, OBJECT_RGB), (part.mask, PART_RGB)):
+            outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(picture, outline, -1, colour, 1)
+    return Image.fromarray(picture)
+
+
+def save_overlay(folder: Path) -> Path | None:
+    """overlay.png of a run, or None when the run ended before it saw anything."""
+    store = RunStore(folder)
+    if not store.has("frame"):
+        return None
+    table = store.get("table") if store.has("table") else None
+    part = store.get("part_mask") if store.has("part_mask") else None
+    path = folder / "overlay.png"
+    overlay(store.get("frame"), table, part).save(path)
+    return path
+
+
+def scene_3d(store: RunStore) -> go.Figure:
+    """Plotly figure of the coloured cloud in the base frame, the grasps, and the tcp's way to the chosen one."""
+    import plotly.graph_objects as go
+
+    frame: RgbdFrame = store.get("frame")
+    figure = go.Figure()
+    figure.add_trace(_cloud_trace(frame, store.get("part_mask").mask if store.has("part_mask") else None))
+    plan: GraspPlan | None = store.get("plan") if store.has("plan") else None
+    if store.has("grasps"):
+        grasps, _ = store.get("grasps")
+        chosen = plan.grasp_index if plan else -1
+        for i, grasp in enumerate(grasps[:GRASPS_DRAWN]):
+            if i != chosen:
+                figure.add_trace(_gripper_trace(grasp, grasp.width_m, "rgba(60,120,220,0.45)", 2, f"grasp {i + 1}"))
+    if plan is not None:
+        figure.add_trace(_gripper_trace(plan.grasp, plan.opening_m, "rgb(230,40,30)", 7, "chosen grasp"))
+        path = _tcp_path(plan)
+        line = {"color": "rgb(240,150,20)", "width": 4}
+        figure.add_trace(go.Scatter3d(x=path[:, 0], y=path[:, 1], z=path[:, 2], mode="lines", line=line, name="path"))
+    figure.update_layout(
+        scene={"aspectmode": "data", "xaxis_title": "x m", "yaxis_title": "y m", "zaxis_title": "z m"},
+        scene_camera={"eye": {"x": -1.1, "y": 0.7, "z": 0.9}},
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        height=560,
+        showlegend=False,
+    )
+    return figure
+
+
+def _cloud_trace(frame: RgbdFrame, part: np.ndarray | None) -> go.Scatter3d:
+    import plotly.graph_objects as go
+
+    assert frame.T_base_camera is not None
+    v, u = np.nonzero(frame.depth_m > 0)
+    keep = np.random.default_rng(0).permutation(len(v))[:CLOUD_POINTS]
+    v, u = v[keep], u[keep]
+    points = transform_points(frame.T_base_camera, frame.camera.back_project(frame.depth_m)[v, u])
+    inside = (np.abs(points[:, 1]) < 0.7) & (points[:, 0] > -0.3) & (points[:, 0] < 1.1) & (points[:, 2] > -0.1)
+    colours = frame.color[v, u].astype(int)
+    if part is not None:
+        colours[part[v, u]] = PART_RGB
+    css = [f"rgb({r},{g},{b})" for r, g, b in colours[inside]]
+    x, y, z = np.round(points[inside], 4).T
+    return go.Scatter3d(x=x, y=y, z=z, mode="markers", marker={"size": 2, "color": css}, hoverinfo="skip", name="cloud")
+
+
+def _gripper_trace(grasp: Grasp, opening_m: float, colour: str, width: int, name: str) -> go.Scatter3d:
+    """The gripper as a fork: two fingers along z, the bar along y, the wrist behind."""
+    import plotly.graph_objects as go
+
+    half = max(opening_m, 0.005) / 2
+    fork = [[0, -half, 0.008], [0, -half, -FINGER_M], [0, 0, -FINGER_M], [0, 0, -FINGER_M - PALM_M]]
+    fork += [[0, 0, -FINGER_M], [0, half, -FINGER_M], [0, half, 0.008]]
+    x, y, z = np.round(transform_points(grasp.T_base_tcp, np.array(fork)), 4).T
+    text = f"{name}: score {grasp.score:.2f}, width {1e3 * grasp.width_m:.0f} mm"
+    line = {"color": colour, "width": width}
+    return go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, name=name, text=text, hoverinfo="text")
+
+
+def _tcp_path(plan: GraspPlan) -> Array:
+    """(N, 3) positions of the tcp along the whole motion, base frame."""
+    from affordagent.tools.motion.kinematics import forward
+
+    joints = np.concatenate([plan.to_pregrasp.positions, plan.approach.positions, plan.lift.positions])
+    step = max(1, len(joints) // 150)
+    return np.array([forward(q)[:3, 3] for q in joints[::step]])

@@ -1,0 +1,71 @@
+"""report.html: one self-contained page a run, made from the run folder alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from affordagent.agent.pictures import save_overlay, scene_3d
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.run_store import RunStore
+
+VIDEO = "motion.mp4"
+
+
+def write_report(folder: Path) -> Path:
+    """Write FOLDER/report.html and return its path.
+
+    Raises:
+        AffordAgentError: the folder holds no finished run.
+    """
+    if not (folder / "run.json").is_file():
+        raise AffordAgentError(f"{folder} holds no run.json: give the folder of a finished run")
+    run = json.loads((folder / "run.json").read_text())
+    store = RunStore(folder)
+    picture = save_overlay(folder)
+    stages = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    stages = [s for s in stages if s["event"] == "stage"]
+    page = _template().render(
+        run=run,
+        stages=stages,
+        longest_s=max((s["duration_s"] for s in stages), default=1.0) or 1.0,
+        total_s=sum(s["duration_s"] for s in stages),
+        overlay=_data_uri(picture, "image/png"),
+        video=_data_uri(folder / VIDEO, "video/mp4"),
+        view_3d=_view_3d(store),
+        part=_json(folder / "part_mask.json"),
+        grasps=(_json(folder / "grasps.json") or [])[:10],
+        plan=_json(folder / "plan.json"),
+        verdict=_json(folder / "verdict.json"),
+    )
+    path = folder / "report.html"
+    path.write_text(page)
+    return path
+
+
+def _template() -> jinja2.Template:
+    source = resources.files("affordagent.agent").joinpath("report.html").read_text()
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(source)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _data_uri(path: Path | None, kind: str) -> str | None:
+    if path is None or not path.is_file():
+        return None
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _view_3d(store: RunStore) -> str | None:
+    """The plotly view as HTML with its script inside, so that the page works without a network."""
+    if not store.has("frame") or store.get("frame").T_base_camera is None:
+        return None
+    return scene_3d(store).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
