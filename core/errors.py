@@ -31,7 +31,7 @@ class StageFailure(AffordAgentError):
         self.stage, self.code, self.message, self.evidence = stage, code, message, evidence
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.stage, self.code, self.message, self.evidence))
+        return (_rebuild, (type(self), self.stage, self.code, self.message, self.evidence))
 
 
 class Refused(StageFailure):
@@ -42,5 +42,5 @@ class NeedsClarification(StageFailure):
     """The command cannot be acted on without an answer; `evidence["question"]` holds the question."""
 
 
-def _rebuild(stage: str, code: str, message: str, evidence: dict[str, Any]) -> StageFailure:
-    return StageFailure(stage, code, message, **evidence)
+def _rebuild(kind: type[StageFailure], stage: str, code: str, message: str, evidence: dict[str, Any]) -> StageFailure:
+    return kind(stage, code, message, **evidence)

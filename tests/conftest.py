@@ -1,0 +1,28 @@
+"""Shared by all tests: one thread, and where the development data is when it is there."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_frames() -> Path:
+    """Folder of real RGB-D frames; the test is skipped where it is not there."""
+    folder = SHARED_DATA / "real_rgbd"
+    if not folder.is_dir():
+        pytest.skip("the real RGB-D frames are not on this machine (../shared/data/real_rgbd)")
+    return folder
