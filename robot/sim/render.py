@@ -40,15 +40,22 @@ class Renderer:
     def __init__(self, model: mujoco.MjModel, width: int = 640, height: int = 480) -> None:
         self.model, self.width, self.height = model, width, height
         try:
-            self._renderer = mujoco.Renderer(model, height, width)
+            self._gl = mujoco.GLContext(width, height)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except (AttributeError, ImportError, RuntimeError, OSError, mujoco.FatalError) as error:
             raise AffordAgentError(
                 f"cannot render: OpenGL by MUJOCO_GL={os.environ.get('MUJOCO_GL')} failed ({error}). Install it with: "
                 "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0; or, for software rendering, apt-get "
                 "install libosmesa6 and set MUJOCO_GL=osmesa"
             ) from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 100)
+        self._option, self._rect = mujoco.MjvOption(), mujoco.MjrRect(0, 0, width, height)
         parts = geom_parts(model)
         self._parts = {key: [g for g, k in parts.items() if k == key] for key in dict.fromkeys(parts.values())}
+        self._open = True
 
     def __enter__(self) -> Renderer:
         return self
@@ -57,38 +64,58 @@ class Renderer:
         self.close()
 
     def close(self) -> None:
-        self._renderer.close()
+        if self._open:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._open = False
+
+    def _aim(self, data: mujoco.MjData, camera: str) -> None:
+        view = mujoco.MjvCamera()
+        view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self.model.camera(camera).id
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self.model, data, self._option, None, view, everything, self._scene)
+        self._gl.make_current()
 
     def color(self, data: mujoco.MjData, camera: str = LOOK_CAMERA, shadows: bool = True) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB of the state in `data` (call `mj_forward` first)."""
-        self._renderer.update_scene(data, camera)
-        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
-        return self._renderer.render().copy()
+        self._aim(data, camera)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+        picture = np.empty((self.height, self.width, 3), np.uint8)
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(picture, None, self._rect, self._context)
+        return np.ascontiguousarray(picture[::-1])
 
-    def depth(self, data: mujoco.MjData, camera: str = LOOK_CAMERA) -> NDArray[np.float32]:
-        """(H, W) float32 metres along the optical axis; 0 beyond MAX_DEPTH_M."""
-        self._renderer.update_scene(data, camera)
-        self._renderer.enable_depth_rendering()
-        try:
-            depth = self._renderer.render().astype(np.float32)
-        finally:
-            self._renderer.disable_depth_rendering()
-        depth[depth > MAX_DEPTH_M] = 0.0
-        return depth
+    def geometry(self, data: mujoco.MjData, camera: str = LOOK_CAMERA) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Depth (H, W) float32 metres along the optical axis, 0 beyond MAX_DEPTH_M, and (H, W) int32 geom ids, NO_GEOM
+        for the sky: both from one pass without lights."""
+        self._aim(data, camera)
+        flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        ids, depth = np.empty((self.height, self.width, 3), np.uint8), np.empty((self.height, self.width), np.float32)
+        for flag in flags:
+            self._scene.flags[flag] = True
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(ids, depth, self._rect, self._context)
+        for flag in flags:
+            self._scene.flags[flag] = False
+        near, far = (z * self.model.stat.extent for z in (self.model.vis.map.znear, self.model.vis.map.zfar))
+        metres = near * far / (near + depth[::-1].astype(np.float64) * (far - near))  # reversed buffer: 1 near, 0 far
+        metres[metres > MAX_DEPTH_M] = 0.0
+        shown = self._scene.geoms[: self._scene.ngeom]
+        table = np.full(self._scene.ngeom + 1, NO_GEOM, np.int32)
+        for geom in shown:
+            if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
+                table[geom.segid + 1] = geom.objid
+        code = ids[::-1].astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
+        return metres.astype(np.float32), table[code]
 
     def rgbd(self, data: mujoco.MjData, camera: str = LOOK_CAMERA) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Colour (H, W, 3) uint8 and noise-free depth (H, W) float32 metres."""
-        return self.color(data, camera), self.depth(data, camera)
+        return self.color(data, camera), self.geometry(data, camera)[0]
 
     def labels(self, data: mujoco.MjData, camera: str = LOOK_CAMERA) -> NDArray[np.int32]:
         """(H, W) int32 geom id of each pixel, NO_GEOM for the sky."""
-        self._renderer.update_scene(data, camera)
-        self._renderer.enable_segmentation_rendering()
-        try:
-            ids = self._renderer.render()
-        finally:
-            self._renderer.disable_segmentation_rendering()
-        return np.where(ids[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM), ids[..., 0], NO_GEOM).astype(np.int32)
+        return self.geometry(data, camera)[1]
 
     def mask(self, labels: NDArray[np.int32], obj: str, part: str | None = None) -> Mask:
         """(H, W) visible pixels of an object, or of one of its parts, in a picture of `labels`."""
