@@ -1,0 +1,141 @@
+"""Antipodal grasps on a completed part: two contacts whose outward normals oppose the closing axis within friction
+(Nguyen, "Constructing force-closure grasps", 1988), approached from above around that axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affordagent.core.geometry import Array
+from affordagent.tools.grasping.completion import Surface
+from affordagent.tools.grasping.gripper import ParallelGripper
+
+FRICTION = 0.5
+MIN_WIDTH_M = 0.002
+LEVEL = 0.35  # closing axes that climb less than this (sine) are made horizontal
+STEEPEST = 0.6  # closing axes that climb more are dropped: one finger would have to reach under the part
+TILTS_DEG = (0, -20, 20, -40, 40, -60, 60)
+MAX_TILT_DEG = 60
+MAX_PAIRS = 140
+TIP_PAST_CONTACT_M = 0.016
+MIN_TIP_PAST_CONTACT_M = 0.002
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """Opposing contact pairs: middle (K, 3), closing (K, 3) unit, width_m (K,) extent of the part between the pads,
+    quality (K,) cosine of the worse angle between closing axis and surface normal."""
+
+    middle: Array
+    closing: Array
+    width_m: Array
+    quality: Array
+
+    def take(self, index: NDArray[np.bool_] | NDArray[np.int_]) -> Contacts:
+        return Contacts(**{name: values[index] for name, values in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Hand poses T_base_tcp (G, 4, 4), before any look at the surroundings.
+
+    All (G,): width_m, quality (see Contacts), tilt_rad of the approach from the vertical, tip_past_contact_m.
+    """
+
+    T_base_tcp: Array
+    width_m: Array
+    quality: Array
+    tilt_rad: Array
+    tip_past_contact_m: Array
+
+    def __len__(self) -> int:
+        return len(self.T_base_tcp)
+
+    def take(self, index: NDArray[np.bool_] | NDArray[np.int_]) -> Candidates:
+        return Candidates(**{name: values[index] for name, values in vars(self).items()})
+
+
+def contact_pairs(
+    surface: Surface, gripper: ParallelGripper, rng: np.random.Generator, seeds: int = 260, per_seed: int = 3
+) -> Contacts:
+    """Contact pairs from `seeds` random surface points, at most `per_seed` each; the widths are not yet limited to
+    what the gripper opens, so that the caller can tell "too wide" from "no grasp"."""
+    p, n = surface.points, surface.normals
+    first = rng.choice(len(p), min(seeds, len(p)), replace=False)
+    v = p[None] - p[first, None]  # (S, N, 3)
+    distance = np.linalg.norm(v, axis=-1)
+    v /= np.maximum(distance, 1e-9)[..., None]
+    quality = np.minimum(-np.einsum("snk,sk->sn", v, n[first]), np.einsum("snk,nk->sn", v, n))
+    quality[distance < MIN_WIDTH_M] = -1.0
+    # of equally good partners the level ones are better, and the nearer ones are the ones the pads meet first
+    preference = quality - 0.3 * np.abs(v[..., 2]) - 1.0 * distance
+    preference[(quality < np.cos(np.arctan(FRICTION))) | (np.abs(v[..., 2]) > STEEPEST)] = -np.inf
+    partners = np.argpartition(-preference, min(per_seed, len(p) - 1), axis=1)[:, :per_seed]
+    rows = np.repeat(np.arange(len(first)), partners.shape[1])
+    columns = partners.ravel()
+    good = np.isfinite(preference[rows, columns])
+    rows, columns = rows[good], columns[good]
+    closing = (
+        n[columns] - n[first[rows]]
+    )  # the mean of the two normals: flatter on the pads than the line between points
+    climb = np.abs(closing[:, 2]) / np.maximum(np.linalg.norm(closing, axis=1), 1e-9)
+    closing[climb < LEVEL, 2] = 0.0
+    closing /= np.maximum(np.linalg.norm(closing, axis=1, keepdims=True), 1e-9)
+    middle = (p[first[rows]] + p[columns]) / 2
+    keep = _thinned(middle, closing, quality[rows, columns])
+    rows, columns = rows[keep], columns[keep]
+    return _centred(surface, middle[keep], closing[keep], distance[rows, columns], quality[rows, columns])
+
+
+def _thinned(middle: Array, closing: Array, quality: Array) -> NDArray[np.int_]:
+    """Indices of at most `MAX_PAIRS` pairs: the best of each cell of place (6 mm) and closing direction (20 degrees)."""
+    flipped = closing * np.where(closing[:, :1] + 1e-3 * closing[:, 1:2] < 0, -1, 1)
+    cells = np.c_[np.round(middle / 0.006), np.round(flipped * 3)].astype(int)
+    order = np.argsort(-quality, kind="stable")
+    _, first = np.unique(cells[order], axis=0, return_index=True)
+    return order[np.sort(first)][:MAX_PAIRS]
+
+
+def _centred(surface: Surface, middle: Array, closing: Array, width: Array, quality: Array) -> Contacts:
+    """Measure how far the part reaches along the closing axis near the contacts; put the middle amid it."""
+    d = surface.points[None] - middle[:, None]  # (K, N, 3)
+    y = np.einsum("knc,kc->kn", d, closing)
+    sideways = np.sum(d * d, axis=-1) - y * y  # squared distance from the closing line
+    near = (sideways < 0.009**2) & (np.abs(y) < width[:, None] / 2 + 0.008)
+    low = np.where(near, y, np.inf).min(1)
+    high = np.where(near, y, -np.inf).max(1)
+    found = near.any(1)
+    low, high = np.where(found, low, -width / 2), np.where(found, high, width / 2)
+    return Contacts(middle + ((low + high) / 2)[:, None] * closing, closing, high - low, quality)
+
+
+def approaches(contacts: Contacts, gripper: ParallelGripper, table_z_m: float) -> Candidates:
+    """Hand poses for contact pairs: approaches turned about the closing axis, as deep as the table allows.
+
+    Poses whose tips would end short of the contacts when held off the table are dropped.
+    """
+    y = contacts.closing
+    down = np.array([0, 0, -1.0]) - y * -y[:, 2:3]  # the most downward direction square to the closing axis
+    down /= np.linalg.norm(down, axis=1, keepdims=True)
+    side = np.cross(y, down)
+    tilt = np.radians(TILTS_DEG)
+    z = np.cos(tilt)[:, None, None] * down + np.sin(tilt)[:, None, None] * side  # (R, K, 3)
+    R = np.stack([np.cross(np.broadcast_to(y, z.shape), z), np.broadcast_to(y, z.shape), z], -1).reshape(-1, 3, 3)
+    repeat = len(tilt)
+    middle, width = np.tile(contacts.middle, (repeat, 1)), np.tile(contacts.width_m, repeat)
+    quality = np.tile(contacts.quality, repeat)
+    tip = gripper.tip_past_tcp_m(width)
+    origin = middle + (TIP_PAST_CONTACT_M - tip)[:, None] * R[:, :, 2]
+    # lowest corner of the fingertips when closed on the part
+    reach = np.stack([np.full_like(tip, gripper.pad_width_m / 2), width / 2 + 0.008, tip], -1)
+    lowest = origin[:, 2] - np.abs(R[:, 2, 0]) * reach[:, 0] - np.abs(R[:, 2, 1]) * reach[:, 1] + R[:, 2, 2] * tip
+    need = np.maximum(0.0, table_z_m + gripper.table_clearance_m - lowest)
+    back = need / np.maximum(-R[:, 2, 2], 1e-6)  # drawn back along the approach
+    origin = origin - back[:, None] * R[:, :, 2]
+    T = np.tile(np.eye(4), (len(R), 1, 1))
+    T[:, :3, :3], T[:, :3, 3] = R, origin
+    tilt_rad = np.arccos(np.clip(-R[:, 2, 2], -1, 1))
+    ok = (back < TIP_PAST_CONTACT_M - MIN_TIP_PAST_CONTACT_M) & (tilt_rad <= np.radians(MAX_TILT_DEG) + 1e-6)
+    return Candidates(T, width, quality, tilt_rad, TIP_PAST_CONTACT_M - back).take(ok)

@@ -1,0 +1,131 @@
+"""From the part's cloud to ranked grasps."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array
+from affordagent.core.types import Grasp, PartCloud
+from affordagent.tools.grasping import ranking
+from affordagent.tools.grasping.antipodal import Candidates, approaches, contact_pairs
+from affordagent.tools.grasping.collision import HandCollision, drop_to_table
+from affordagent.tools.grasping.completion import Surface, complete, downsample
+from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
+
+MIN_POINTS = 20
+
+
+def propose(
+    cloud: PartCloud,
+    rng_seed: int = 0,
+    gripper: ParallelGripper = ROBOTIQ_2F85,
+    handover: bool = False,
+    limit: int = 60,
+) -> list[Grasp]:
+    """Collision-free antipodal grasps on the part, best first, at most `limit`, none nearly equal to a better one.
+
+    A hand turned half about its approach grasps the same: only one of the two is returned.
+
+    Raises:
+        StageFailure: "grasp.none" (no opposing surfaces, or hardly any points), "grasp.too_wide",
+            "grasp.collides_surface" (the table is in the way of all), "grasp.collides_scene" (other things are).
+    """
+    if len(cloud.part) < MIN_POINTS:
+        raise StageFailure(
+            "propose",
+            "grasp.none",
+            f"the part has {len(cloud.part)} points, at least {MIN_POINTS} are needed: look from nearer or another side",
+            points=len(cloud.part),
+        )
+    part = complete(cloud.part, cloud.part_normals, cloud.camera_position, cloud.table_z_m)
+    candidates = _poses(part, cloud.table_z_m, gripper, np.random.default_rng(rng_seed))
+    rest = _rest_of_object(cloud)
+    solid = drop_to_table(np.concatenate([rest, downsample(cloud.obstacles, 0.005)[0]]), cloud.table_z_m)
+    collision = HandCollision(solid, part.points, cloud.table_z_m, gripper)
+    candidates, clearance_m = _free(candidates, collision, gripper)
+    view = ranking.View(
+        candidates,
+        ranking.touch(candidates, part, rest, gripper),
+        part,
+        _centre_of_mass(cloud),
+        clearance_m,
+        gripper,
+    )
+    scores, terms = ranking.score(view, ranking.HANDOVER_TERMS if handover else ranking.TERMS)
+    return [
+        Grasp(
+            candidates.T_base_tcp[i],
+            float(candidates.width_m[i]),
+            float(scores[i]),
+            {name: float(values[i]) for name, values in terms.items()},
+        )
+        for i in ranking.diverse(candidates.T_base_tcp, scores, limit)
+    ]
+
+
+def _poses(part: Surface, table_z_m: float, gripper: ParallelGripper, rng: np.random.Generator) -> Candidates:
+    contacts = contact_pairs(part, gripper, rng)
+    if len(contacts.width_m) == 0:
+        raise StageFailure(
+            "propose",
+            "grasp.none",
+            "no two opposing surfaces were found on the part: look from another side or name another part",
+            part_points=len(part.points),
+        )
+    fits = contacts.width_m <= gripper.max_width_m
+    if not fits.any():
+        narrowest = float(contacts.width_m.min())
+        raise StageFailure(
+            "propose",
+            "grasp.too_wide",
+            f"the part is {narrowest * 1e3:.0f} mm wide where it is narrowest, the {gripper.name} grasps up to "
+            f"{gripper.max_width_m * 1e3:.0f} mm: name a thinner part",
+            narrowest_m=round(narrowest, 4),
+            max_width_m=gripper.max_width_m,
+        )
+    candidates = approaches(contacts.take(fits), gripper, table_z_m)
+    if len(candidates) == 0:
+        raise StageFailure(
+            "propose",
+            "grasp.collides_surface",
+            f"none of {int(fits.sum())} contact pairs can be reached with the tips "
+            f"{gripper.table_clearance_m * 1e3:.1f} mm off the table: the part lies too flat",
+            contact_pairs=int(fits.sum()),
+        )
+    return candidates
+
+
+def _free(candidates: Candidates, collision: HandCollision, gripper: ParallelGripper) -> tuple[Candidates, Array]:
+    """The candidates whose open hand touches neither table nor scene, and the air around each (G,), metres."""
+    opening_m = gripper.opening_for_m(candidates.width_m)
+    on_table = collision.hits_table(candidates.T_base_tcp, opening_m)
+    clearance_m = collision.clearance_m(candidates.T_base_tcp, opening_m, ranking.CROWDED_M)
+    in_scene = clearance_m < 0
+    free = ~on_table & ~in_scene
+    if not free.any():
+        counts = {"candidates": len(free), "hit_table": int(on_table.sum()), "hit_scene": int(in_scene.sum())}
+        surface = counts["hit_table"] >= counts["hit_scene"]
+        blocker = "the table" if surface else "the object itself or its neighbours"
+        raise StageFailure(
+            "propose",
+            "grasp.collides_surface" if surface else "grasp.collides_scene",
+            f"all {len(free)} grasps are blocked, mostly by {blocker}: clear the surroundings or name another part",
+            **counts,
+        )
+    return candidates.take(free), clearance_m[free]
+
+
+def _rest_of_object(cloud: PartCloud, apart_m: float = 0.004) -> Array:
+    """The object's points that are not of the part, thinned."""
+    thin = downsample(cloud.object, 0.004)[0]
+    if len(thin) == 0:
+        return thin
+    return thin[cKDTree(cloud.part).query(thin)[0] > apart_m]
+
+
+def _centre_of_mass(cloud: PartCloud) -> Array:
+    """Centre of the object's seen surface, each piece of surface counting alike: (3,)."""
+    points = cloud.object if len(cloud.object) else cloud.part
+    return downsample(points, 0.006)[0].mean(0)

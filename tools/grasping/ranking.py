@@ -1,0 +1,177 @@
+"""How good is a grasp? A plain list of terms, each in [0, 1]; the score is their weighted geometric mean, so that one
+bad term cannot be bought back by the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affordagent.core.geometry import Array
+from affordagent.tools.grasping.antipodal import FRICTION, STEEPEST, TIP_PAST_CONTACT_M, Candidates
+from affordagent.tools.grasping.completion import Surface
+from affordagent.tools.grasping.gripper import ParallelGripper
+
+LEVER_M = 0.07  # lever arm of the weight about the pads that halves the balance term
+WIDTH_MARGIN_M = 0.012
+CROWDED_M = 0.012  # surroundings nearer than this to the hand cost clearance
+PATCH_DEPTH_M = 0.004  # surface this near to a pad counts as touched by it
+PATCH_HEIGHT_M = 0.012  # contact this tall along the approach is as good as any taller one
+
+
+@dataclass(frozen=True)
+class Touch:
+    """What the pads would hold, per candidate (G,): extents of the touched patch along x and z, its middle's x,
+    mean |cosine| between its normals and the closing axis, share of points between the pads that are of the part."""
+
+    extent_x_m: Array
+    extent_z_m: Array
+    middle_x_m: Array
+    flatness: Array
+    purity: Array
+
+
+@dataclass(frozen=True)
+class View:
+    """All the terms look at. com: (3,) estimated centre of mass. clearance_m: (G,) air around the hand, at most
+    `CROWDED_M`. tip_past_contact_m: (G,)."""
+
+    grasps: Candidates
+    touch: Touch
+    part: Surface
+    com: Array
+    clearance_m: Array
+    gripper: ParallelGripper
+
+
+def antipodal(v: View) -> Array:
+    worst = np.cos(np.arctan(FRICTION))
+    return 0.5 + 0.5 * (v.grasps.quality - worst) / (1 - worst)
+
+
+def coverage(v: View) -> Array:
+    return np.sqrt(v.touch.extent_x_m / v.gripper.pad_width_m * np.minimum(1, v.touch.extent_z_m / PATCH_HEIGHT_M))
+
+
+def purity(v: View) -> Array:
+    return v.touch.purity
+
+
+def centred(v: View) -> Array:
+    return 1 - np.abs(v.touch.middle_x_m) / (v.gripper.pad_width_m / 2)
+
+
+def flatness(v: View) -> Array:
+    return v.touch.flatness
+
+
+def balance(v: View) -> Array:
+    """The weight turns the object about the closing axis: only the lever square to that axis counts."""
+    lever = v.com - v.grasps.T_base_tcp[:, :3, 3]
+    lever[:, 2] = 0
+    y = v.grasps.T_base_tcp[:, :3, 1]
+    arm = np.linalg.norm(lever - np.sum(lever * y, -1, keepdims=True) * y, axis=1)
+    return 1 / (1 + (arm / LEVER_M) ** 2)
+
+
+def upright(v: View) -> Array:
+    return 1 - v.grasps.tilt_rad / (np.pi / 2)
+
+
+def level(v: View) -> Array:
+    return 1 - 0.7 * np.abs(v.grasps.T_base_tcp[:, 2, 1]) / STEEPEST
+
+
+def width_margin(v: View) -> Array:
+    return 0.3 + 0.7 * (v.gripper.max_width_m - v.grasps.width_m) / WIDTH_MARGIN_M
+
+
+def clearance(v: View) -> Array:
+    return 0.3 + 0.7 * v.clearance_m / CROWDED_M
+
+
+def depth(v: View) -> Array:
+    return v.grasps.tip_past_contact_m / TIP_PAST_CONTACT_M
+
+
+def room(v: View) -> Array:
+    """For handing over: how much of the part stays free for the person's hand."""
+    tcp = v.grasps.T_base_tcp
+    x = (v.part.points[None] - tcp[:, None, :3, 3]) @ tcp[:, :3, 0, None]
+    return (np.abs(x[..., 0]) > 1.5 * v.gripper.pad_width_m).mean(1)
+
+
+Term = Callable[[View], Array]
+TERMS: list[tuple[Term, float]] = [
+    (antipodal, 1.0),
+    (coverage, 1.5),
+    (purity, 2.0),
+    (centred, 1.0),
+    (flatness, 1.0),
+    (balance, 1.5),
+    (upright, 1.0),
+    (level, 1.0),
+    (width_margin, 0.5),
+    (clearance, 1.0),
+    (depth, 1.0),
+]
+HANDOVER_TERMS: list[tuple[Term, float]] = [*TERMS, (room, 1.0)]
+
+
+def score(view: View, terms: list[tuple[Term, float]]) -> tuple[Array, dict[str, Array]]:
+    """Scores (G,) and each term's values (G,) by its function's name, all in [0, 1]."""
+    values = {term.__name__: np.clip(term(view), 0.0, 1.0) for term, _ in terms}
+    weights = np.array([w for _, w in terms])
+    logs = np.log(np.maximum(np.stack(list(values.values())), 1e-3))
+    return np.exp(weights @ logs / weights.sum()), values
+
+
+def touch(grasps: Candidates, part: Surface, other: Array, gripper: ParallelGripper) -> Touch:
+    """Look at what lies between the pads. other: (N, 3) points of the object's other parts and of obstacles."""
+    T, half = grasps.T_base_tcp, grasps.width_m[:, None] / 2
+    tip = gripper.tip_past_tcp_m(grasps.width_m)[:, None]
+
+    def between(points: Array) -> tuple[Array, NDArray[np.bool_]]:
+        local = np.einsum("gnk,gkj->gnj", points[None] - T[:, None, :3, 3], T[:, :3, :3])
+        x, y, z = local[..., 0], local[..., 1], local[..., 2]
+        reach = (np.abs(x) <= gripper.pad_width_m / 2) & (np.abs(y) <= half + 0.002)
+        return local, reach & (z <= tip) & (z >= tip - gripper.pad_length_m)
+
+    local, held = between(part.points)
+    near_pad = held & (half - np.abs(local[..., 1]) < PATCH_DEPTH_M)
+    any_near = near_pad.any(1)
+
+    def extent(axis: int) -> tuple[Array, Array]:
+        low = np.where(near_pad, local[..., axis], np.inf).min(1)
+        high = np.where(near_pad, local[..., axis], -np.inf).max(1)
+        return np.where(any_near, high - low, 0.0), np.where(any_near, (high + low) / 2, 0.0)
+
+    (extent_x, middle_x), (extent_z, _) = extent(0), extent(2)
+    facing = np.abs(np.einsum("nk,gk->gn", part.normals, T[:, :3, 1]))
+    flat = np.where(near_pad, facing, 0).sum(1) / np.maximum(near_pad.sum(1), 1)
+    strangers = between(other)[1].sum(1) if len(other) else np.zeros(len(T))
+    share = held.sum(1) / np.maximum(held.sum(1) + strangers, 1)
+    return Touch(extent_x, extent_z, middle_x, flat, share)
+
+
+def diverse(
+    T_base_tcp: Array, scores: Array, limit: int, distance_m: float = 0.01, angle_rad: float = np.radians(20)
+) -> list[int]:
+    """Indices, best first, such that no kept pose lies within both `distance_m` and `angle_rad` of a better one; a hand
+    turned half about its approach is the same grasp."""
+    kept: list[int] = []
+    half_turn = np.diag([-1.0, -1.0, 1.0])
+    R, p = T_base_tcp[:, :3, :3], T_base_tcp[:, :3, 3]
+    for i in np.argsort(-scores, kind="stable"):
+        if kept:
+            near = np.linalg.norm(p[kept] - p[i], axis=1) < distance_m
+            trace = np.einsum("gij,ij->g", R[kept], R[i])
+            turned = np.einsum("gij,ij->g", R[kept], R[i] @ half_turn)
+            if (near & (np.maximum(trace, turned) > 1 + 2 * np.cos(angle_rad))).any():
+                continue
+        kept.append(int(i))
+        if len(kept) == limit:
+            break
+    return kept
