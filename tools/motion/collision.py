@@ -1,0 +1,192 @@
+"""Is a posture of the arm free? Self and table contacts come from MuJoCo on the arm-only model; the observed points
+are compared with spheres sampled inside the links, the gripper and the fingers at their opening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import mujoco
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from affordagent.core.geometry import Array
+from affordagent.robot.limits import MotionLimits
+from affordagent.robot.model import GRIPPER_PREFIX, MAX_OPENING_M, PREFIX
+from affordagent.tools.motion.kinematics import TABLE, ArmKinematics, planning_model
+
+Hit = Literal["self", "table", "workspace", "obstacle", "target"]
+_POINT_SPACING_M = 0.005  # observed points are thinned to one per such cube
+_SELF_SEEN_M = 0.02  # observed points this near the arm at its start are the arm itself
+_UNSEEN = ("base", "shoulder_link")  # never near the table's objects
+
+
+@dataclass(frozen=True)
+class LinkSpheres:
+    """Spheres that fill the moving links. body: (N,) ids; offset_m: (N, 3) in the body frame; radius_m: (N,).
+    finger: (N,) bool, those that may touch the target."""
+
+    body: NDArray[np.intp]
+    offset_m: Array
+    radius_m: Array
+    finger: NDArray[np.bool_]
+
+
+def _grid(lower: Array, upper: Array, spacing_m: float) -> Array:
+    counts = np.maximum(1, np.ceil((upper - lower) / spacing_m)).astype(int)
+    axes = [lo + (np.arange(n) + 0.5) * (hi - lo) / n for lo, hi, n in zip(lower, upper, counts, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+
+
+def _fill(model: mujoco.MjModel, geom: int, finger: bool) -> tuple[Array, float]:
+    """Centres in the geom frame, and their common radius."""
+    size, kind = model.geom_size[geom], model.geom_type[geom]
+    if kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER):
+        count = 2 + int(2 * size[1] / size[0])
+        return np.outer(np.linspace(-size[1], size[1], count), [0, 0, 1.0]), float(size[0])
+    spacing = 0.008 if finger else 0.018
+    if kind == mujoco.mjtGeom.mjGEOM_BOX:
+        return _grid(-size, size, spacing), 0.5 * spacing
+    mesh = model.geom_dataid[geom]
+    start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+    hull = trimesh.convex.convex_hull(model.mesh_vert[start : start + count])
+    points = _grid(hull.bounds[0], hull.bounds[1], spacing)
+    planes = np.einsum("ij,ij->i", hull.face_normals, hull.triangles[:, 0])
+    return points[(points @ hull.face_normals.T <= planes).all(axis=1)], 0.5 * spacing
+
+
+@cache
+def link_spheres() -> LinkSpheres:
+    """Spheres for every collision geom of the arm except its base."""
+    model = planning_model()
+    bodies, offsets, radii, fingers = [], [], [], []
+    for geom in range(model.ngeom):
+        name = model.body(model.geom_bodyid[geom]).name
+        if name == TABLE or name.removeprefix(PREFIX) in _UNSEEN:
+            continue
+        part = name.removeprefix(PREFIX + GRIPPER_PREFIX)
+        finger = part != name and part not in ("base_mount", "base")
+        centres, radius = _fill(model, geom, finger)
+        R = np.zeros(9)
+        mujoco.mju_quat2Mat(R, model.geom_quat[geom])
+        offsets.append(centres @ R.reshape(3, 3).T + model.geom_pos[geom])
+        bodies.append(np.full(len(centres), model.geom_bodyid[geom]))
+        radii.append(np.full(len(centres), radius))
+        fingers.append(np.full(len(centres), finger))
+    return LinkSpheres(*(np.concatenate(parts) for parts in (bodies, offsets, radii, fingers)))
+
+
+def thin(points: Array, spacing_m: float = _POINT_SPACING_M) -> Array:
+    """One of the points in every cube of `spacing_m`; the same points for the same input."""
+    if not len(points):
+        return np.zeros((0, 3))
+    _, first = np.unique(np.floor(points / spacing_m).astype(np.int64), axis=0, return_index=True)
+    return points[np.sort(first)]
+
+
+def fill_below(points: Array, floor_z_m: float, spacing_m: float = 0.008) -> Array:
+    """Observed points and the columns below them: a camera sees the tops of things, the arm must also miss the rest."""
+    if not len(points):
+        return np.zeros((0, 3))
+    cells = np.floor(points[:, :2] / spacing_m).astype(np.int64)
+    _, index = np.unique(cells, axis=0, return_inverse=True)
+    top_z = np.full(index.max() + 1, -np.inf)
+    np.maximum.at(top_z, index, points[:, 2])
+    centre = np.zeros((len(top_z), 2))
+    np.add.at(centre, index, points[:, :2])
+    centre /= np.bincount(index)[:, None]
+    columns = [
+        np.c_[np.broadcast_to(xy, (n, 2)), floor_z_m + spacing_m * np.arange(n)]
+        for xy, n in zip(centre, np.maximum(0, np.ceil((top_z - floor_z_m) / spacing_m)).astype(int), strict=True)
+    ]
+    return np.concatenate([points, *columns])
+
+
+class _Points:
+    """A point set that answers how near a sphere is, quickly when none is."""
+
+    def __init__(self, points: Array) -> None:
+        self.points = points
+        self._tree = cKDTree(points) if len(points) else None
+        if self._tree is not None:
+            self._lower, self._upper = points.min(0), points.max(0)
+
+    def touched(self, centres: Array, radii: Array) -> bool:
+        """Is any point inside any of the spheres?"""
+        if self._tree is None:
+            return False
+        reach = radii[:, None]
+        near = ((centres > self._lower - reach) & (centres < self._upper + reach)).all(axis=1)
+        if not near.any():
+            return False
+        distance, _ = self._tree.query(centres[near], distance_upper_bound=float(radii[near].max()))
+        return bool((distance < radii[near]).any())
+
+
+class CollisionWorld:
+    """The arm, a support plane and the observed points.
+
+    obstacles, target: (N, 3) base-frame points. table_z_m: height of the support plane. start_q: where the arm was when
+    the points were seen; those on the arm itself are dropped.
+    """
+
+    def __init__(
+        self,
+        kinematics: ArmKinematics,
+        limits: MotionLimits,
+        obstacles: Array,
+        target: Array,
+        table_z_m: float,
+        start_q: Array,
+    ) -> None:
+        self.kinematics, self.limits, self._spheres = kinematics, limits, link_spheres()
+        self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
+        kinematics.data.mocap_pos[0] = [0, 0, table_z_m]
+        centres = self._centres(start_q, MAX_OPENING_M)
+        self.obstacles = _Points(self._without_arm(fill_below(thin(obstacles), table_z_m), centres))
+        self.target = _Points(self._without_arm(thin(target), centres))
+
+    def _without_arm(self, points: Array, centres: Array) -> Array:
+        if not len(points):
+            return points
+        tree = cKDTree(centres)
+        distance, index = tree.query(points)
+        return points[distance > self._spheres.radius_m[index] + _SELF_SEEN_M]
+
+    def _centres(self, q: Array, opening_m: float) -> Array:
+        self.kinematics.set_opening(opening_m)
+        self.kinematics.forward(q)
+        data, spheres = self.kinematics.data, self._spheres
+        R = data.xmat.reshape(-1, 3, 3)[spheres.body]
+        return np.einsum("nij,nj->ni", R, spheres.offset_m) + data.xpos[spheres.body]
+
+    def hit(self, q: Array, opening_m: float, fingers_may_touch_target: bool = False) -> Hit | None:
+        """What a posture collides with, None when it is free.
+
+        q: (6,) rad. opening_m: of the fingers. fingers_may_touch_target: near the grasp, where they must.
+        """
+        centres = self._centres(q, opening_m)
+        if (centres < self._lower).any() or (centres > self._upper).any():
+            return "workspace"
+        contact = self._contacts()
+        if contact is not None:
+            return contact
+        radii = self._spheres.radius_m + self.limits.obstacle_clearance_m
+        if self.obstacles.touched(centres, radii):
+            return "obstacle"
+        checked = ~self._spheres.finger if fingers_may_touch_target else slice(None)
+        return "target" if self.target.touched(centres[checked], radii[checked]) else None
+
+    def _contacts(self) -> Hit | None:
+        model, data = self.kinematics.model, self.kinematics.data
+        mujoco.mj_collision(model, data)
+        if data.ncon == 0:
+            return None
+        distance = data.contact.dist
+        table = (data.contact.geom == model.geom(TABLE).id).any(axis=1)
+        if (distance[table] < self.limits.table_clearance_m).any():
+            return "table"
+        return "self" if (distance[~table] < 0).any() else None

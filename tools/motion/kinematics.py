@@ -1,0 +1,171 @@
+"""Where the tcp is for given joints, and which joints bring it to a given pose.
+
+The inverse takes the closed form of the UR5e (package `ur-analytic-ik`) and finishes with Newton steps on the MuJoCo
+model, whose link lengths are rounded.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import mujoco
+import numpy as np
+
+from affordagent.core.geometry import Array, invert, rigid
+from affordagent.robot.model import (
+    DRIVER_JOINTS,
+    GRIPPER_PREFIX,
+    JOINT_NAMES,
+    MAX_OPENING_M,
+    PAD_BODIES,
+    PREFIX,
+    TCP_SITE,
+    attach_arm,
+)
+
+TABLE = "table"
+POSE_TOLERANCE = 1e-5  # metres and radians together
+JOINT_LIMIT_RAD = np.array([2, 2, 1, 2, 2, 2]) * np.pi
+MAX_REACH_M = 0.92  # of the wrist centre from the shoulder: links 0.817, offsets 0.1 and 0.133
+_TABLE_MARGIN_M = 0.05  # contacts are reported from this gap on
+
+
+@cache
+def planning_model() -> mujoco.MjModel:
+    """The arm without visual meshes, above a movable plane: enough for kinematics, self and table collisions."""
+    spec = mujoco.MjSpec()
+    table = spec.worldbody.add_body(name=TABLE, mocap=True)
+    table.add_geom(
+        name=TABLE,
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[3, 3, 0.1],
+        contype=1,
+        conaffinity=3,
+        margin=_TABLE_MARGIN_M,
+    )
+    attach_arm(spec)
+    for geom in list(spec.geoms):
+        if geom.group == 2:
+            spec.delete(geom)
+        elif geom.name != TABLE:  # the gripper's own parts touch each other by design
+            gripper = geom.parent.name.startswith(PREFIX + GRIPPER_PREFIX)
+            geom.contype, geom.conaffinity = (2, 1) if gripper else (1, 3)
+    used = {geom.meshname for geom in spec.geoms}
+    for mesh in list(spec.meshes):
+        if mesh.name not in used:
+            spec.delete(mesh)
+    spec.add_exclude(bodyname1=f"{PREFIX}shoulder_link", bodyname2=TABLE)
+    return spec.compile()
+
+
+class ArmKinematics:
+    """Forward and inverse kinematics. Not thread-safe: each instance has its own `data`, the model is shared."""
+
+    def __init__(self) -> None:
+        self.model = planning_model()
+        self.data = mujoco.MjData(self.model)
+        self._site = self.model.site(TCP_SITE).id
+        self._q = np.array([self.model.joint(name).qposadr[0] for name in JOINT_NAMES])
+        self._v = np.array([self.model.joint(name).dofadr[0] for name in JOINT_NAMES])
+        self._jacobian = np.zeros((6, self.model.nv))
+        self._flange = self.model.site(f"{PREFIX}attachment_site").id
+        mujoco.mj_kinematics(self.model, self.data)
+        self._T_tcp_flange = invert(self._pose(self._site)) @ self._pose(self._flange)
+        self._driver_of_opening = self._calibrate_fingers()
+
+    def _pose(self, site: int) -> Array:
+        return rigid(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
+
+    def _set_driver(self, angle_rad: float) -> None:
+        """Put the finger linkage in the shape it has at a driver angle (the follower keeps the pads parallel)."""
+        prefix = PREFIX + GRIPPER_PREFIX
+        for side in ("left", "right"):
+            for joint, value in (("driver", angle_rad), ("spring_link", angle_rad), ("follower", -angle_rad)):
+                self.data.qpos[self.model.joint(f"{prefix}{side}_{joint}_joint").qposadr[0]] = value
+
+    def _calibrate_fingers(self) -> tuple[Array, Array]:
+        """Openings, metres and rising, with their driver angles."""
+        shut = float(self.model.joint(DRIVER_JOINTS[0]).range[1])
+        angles = np.linspace(shut, 0.0, 33)
+        pads = [self.model.geom(f"{body}1").id for body in PAD_BODIES]
+        openings = np.empty(len(angles))
+        for i, angle in enumerate(angles):
+            self._set_driver(angle)
+            mujoco.mj_kinematics(self.model, self.data)
+            gap = np.linalg.norm(self.data.geom_xpos[pads[0]] - self.data.geom_xpos[pads[1]])
+            openings[i] = gap - 2 * self.model.geom_size[pads[0], 1]
+        return openings, angles
+
+    def set_opening(self, opening_m: float) -> None:
+        """Spread the fingers of the model (0 to MAX_OPENING_M)."""
+        self._set_driver(float(np.interp(np.clip(opening_m, 0, MAX_OPENING_M), *self._driver_of_opening)))
+
+    def forward(self, q: Array) -> Array:
+        """(6,) rad -> T_base_tcp."""
+        self.data.qpos[self._q] = q
+        mujoco.mj_kinematics(self.model, self.data)
+        return self._pose(self._site)
+
+    def jacobian(self, q: Array) -> Array:
+        """(6, 6) velocity of the tcp (linear m/s, then angular rad/s, base frame) by joint rate."""
+        self.forward(q)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_jacSite(self.model, self.data, self._jacobian[:3], self._jacobian[3:], self._site)
+        return self._jacobian[:, self._v]
+
+    def manipulability(self, q: Array) -> float:
+        """Smallest singular value of the jacobian, linear part in units of 0.5 m: 0 at a singularity, about 0.3 in
+        front of the robot."""
+        scale = np.array([2, 2, 2, 1, 1, 1.0])
+        return float(np.linalg.svd(self.jacobian(q) * scale[:, None], compute_uv=False)[-1])
+
+    def refine(self, T_base_tcp: Array, q: Array, steps: int = 6) -> Array | None:
+        """Newton steps from nearby joints to a pose; None when they do not get there."""
+        q = np.array(q, float)
+        for _ in range(steps):
+            J = self.jacobian(q)
+            T = self._pose(self._site)
+            dR = T_base_tcp[:3, :3] @ T[:3, :3].T
+            turn = np.array([dR[2, 1] - dR[1, 2], dR[0, 2] - dR[2, 0], dR[1, 0] - dR[0, 1]]) / 2
+            error = np.r_[T_base_tcp[:3, 3] - T[:3, 3], turn]
+            if np.linalg.norm(error) < POSE_TOLERANCE and np.trace(dR) > 1:
+                return q
+            q = q + J.T @ np.linalg.solve(J @ J.T + 1e-9 * np.eye(6), error)
+        return None
+
+    def inverse(self, T_base_tcp: Array, near_q: Array) -> list[Array]:
+        """All joint solutions within the limits (each the turn nearest to `near_q`), nearest first; [] out of reach."""
+        from ur_analytic_ik import ur5e
+
+        found: list[Array] = []
+        for branch in ur5e.inverse_kinematics(np.ascontiguousarray(T_base_tcp @ self._T_tcp_flange)):
+            q = self.refine(T_base_tcp, unwrap(np.asarray(branch).ravel(), near_q))
+            if q is not None and within_limits(q) and not any(np.abs(q - other).max() < 1e-3 for other in found):
+                found.append(q)
+        return sorted(found, key=lambda q: float(np.linalg.norm(q - near_q)))
+
+    def reach_m(self, T_base_tcp: Array) -> float:
+        """Distance of the wrist centre from the shoulder that a pose asks for; the arm has MAX_REACH_M."""
+        shoulder = self.model.body(f"{PREFIX}shoulder_link").pos
+        T_base_flange = T_base_tcp @ self._T_tcp_flange
+        return float(np.linalg.norm((T_base_flange @ [0, 0, -0.1, 1])[:3] - shoulder))
+
+
+@cache
+def _shared() -> ArmKinematics:
+    return ArmKinematics()
+
+
+def forward(q: Array) -> Array:
+    """(6,) rad -> T_base_tcp. For single threads; others make their own ArmKinematics."""
+    return _shared().forward(q)
+
+
+def unwrap(q: Array, near_q: Array) -> Array:
+    """The same joint angles, each by whole turns as near to `near_q` as the joint limits allow."""
+    q = near_q + (q - near_q + np.pi) % (2 * np.pi) - np.pi
+    return np.where(q > JOINT_LIMIT_RAD, q - 2 * np.pi, np.where(q < -JOINT_LIMIT_RAD, q + 2 * np.pi, q))
+
+
+def within_limits(q: Array) -> bool:
+    return bool((np.abs(q) <= JOINT_LIMIT_RAD).all())

@@ -1,0 +1,232 @@
+"""From ranked grasps to a motion: the first grasp that the arm reaches without touching anything on the way.
+
+A motion is a free joint path to the pre-grasp, a straight approach and a straight lift. The jaws are symmetric, so each
+grasp is tried with the hand turned either way; each joint branch of the closed-form inverse is tried, nearest first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array
+from affordagent.core.types import Grasp, GraspPlan, PartCloud
+from affordagent.robot.limits import MotionLimits
+from affordagent.robot.model import MAX_OPENING_M
+from affordagent.tools.grasping.gripper import ROBOTIQ_2F85
+from affordagent.tools.motion.collision import CollisionWorld, Hit
+from affordagent.tools.motion.kinematics import MAX_REACH_M, ArmKinematics, within_limits
+from affordagent.tools.motion.planner import plan_path
+from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
+
+LINE_STEP_M = 0.005
+MIN_MANIPULABILITY = 0.02
+MAX_LINE_JOINT_STEP_RAD = 0.15  # between two steps of a straight line: more is a jump to another branch
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # the hand turned by half a turn about its approach
+ON_TOP_CELL_M, ON_TOP_M, MAX_COVERED = 0.006, 0.012, 0.08
+_SEARCHES = 3  # path searches among the candidates of one grasp, the nearest ones first
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Joints along the straight lines of one way to take a grasp. approach: (N, 6) from the pre-grasp to the grasp,
+    over `distance_m`; lift: (M, 6) from the grasp up."""
+
+    approach: Array
+    distance_m: float
+    lift: Array
+
+
+@dataclass(frozen=True)
+class _No:
+    """Why one way to take a grasp fails. depth: how far it got; the furthest is what a person should hear."""
+
+    depth: float
+    code: str
+    message: str
+    mend: str
+
+
+class _Planner:
+    def __init__(self, cloud: PartCloud, start_q: Array, limits: MotionLimits) -> None:
+        self.arm, self.limits, self.start_q = ArmKinematics(), limits, np.asarray(start_q, float)
+        self.world = CollisionWorld(self.arm, limits, cloud.obstacles, cloud.object, cloud.table_z_m, self.start_q)
+
+    def try_grasp(self, grasp: Grasp, opening_m: float, seed: int) -> tuple[Array, _Reach] | _No:
+        """(waypoints to the pre-grasp, the straight lines), or the reason of the way that got furthest."""
+        reaches: list[_Reach] = []
+        reasons: list[_No] = []
+        for T_base_tcp in (grasp.T_base_tcp, grasp.T_base_tcp @ _FLIP):
+            branches = self.arm.inverse(T_base_tcp, self.start_q)
+            if not branches:
+                reasons.append(self._unreachable(T_base_tcp))
+            for q in branches:
+                found = self._straight_lines(T_base_tcp, q, grasp.width_m, opening_m)
+                (reasons if isinstance(found, _No) else reaches).append(found)  # type: ignore[arg-type]
+        if not reaches:
+            return max(reasons, key=lambda no: no.depth)
+        return self._free_path(reaches, opening_m, seed)
+
+    def _unreachable(self, T_base_tcp: Array) -> _No:
+        reach = self.arm.reach_m(T_base_tcp)
+        message = f"the wrist would be {reach:.2f} m from the shoulder, the arm reaches at most {MAX_REACH_M:.2f} m"
+        if reach < MAX_REACH_M:
+            message = f"no joint angles within the limits give this pose (wrist at {reach:.2f} m from the shoulder)"
+        return _No(0, "grasp.unreachable", message, "move the object nearer to the middle of the table")
+
+    def _straight_lines(self, T_base_tcp: Array, q: Array, width_m: float, opening_m: float) -> _Reach | _No:
+        for opening in (opening_m, width_m):  # the tips swing down while they close
+            hit = self.world.hit(q, opening, fingers_may_touch_target=True)
+            if hit is not None:
+                return _blocked(1, "at the grasp", hit)
+        up = np.array([0, 0, self.limits.lift_height_m])
+        lift = self._line(T_base_tcp, q, up, width_m)
+        if isinstance(lift, _No):
+            return lift
+        reason = None
+        for distance in self.limits.pregrasp_distances_m:
+            retreat = self._line(T_base_tcp, q, -distance * T_base_tcp[:3, 2], opening_m)
+            if isinstance(retreat, _No):
+                reason = retreat
+                continue
+            hit = self.world.hit(retreat[-1], opening_m)
+            if hit is None:
+                return _Reach(retreat[::-1], distance, lift)
+            reason = _blocked(3, f"{100 * distance:.0f} cm before the grasp", hit)
+        assert reason is not None  # MotionLimits holds at least one distance
+        return reason
+
+    def _line(self, T_base_tcp: Array, q: Array, shift_m: Array, opening_m: float) -> Array | _No:
+        """(N, 6) joints of the tcp's straight line from a pose by `shift_m`, without change of branch."""
+        count = int(np.ceil(np.linalg.norm(shift_m) / LINE_STEP_M))
+        joints, T = [q], T_base_tcp.copy()
+        for k in range(1, count + 1):
+            T[:3, 3] = T_base_tcp[:3, 3] + shift_m * k / count
+            guess = joints[-1] if k == 1 else 2 * joints[-1] - joints[-2]
+            at = self.arm.refine(T, guess)
+            if at is None or np.abs(at - joints[-1]).max() > MAX_LINE_JOINT_STEP_RAD or not within_limits(at):
+                length = np.linalg.norm(shift_m)
+                message = f"the straight line of {length:.2f} m leaves the arm's reach after {length * k / count:.2f} m"
+                return _No(2, "planning.ik", message, "move the object nearer to the robot")
+            hit = self.world.hit(at, opening_m, fingers_may_touch_target=True)
+            if hit is not None:
+                return _blocked(2, f"{100 * np.linalg.norm(shift_m) * k / count:.0f} cm from the grasp", hit)
+            joints.append(at)
+        singular = min(self.arm.manipulability(joints[i]) for i in (0, count // 2, count))
+        if singular < MIN_MANIPULABILITY:
+            message = f"manipulability falls to {singular:.3f}, limit {MIN_MANIPULABILITY}"
+            return _No(2, "planning.singularity", message, "move the object away from the edge of the arm's reach")
+        return np.stack(joints)
+
+    def _free_path(self, reaches: list[_Reach], opening_m: float, seed: int) -> tuple[Array, _Reach] | _No:
+        def free(q: Array) -> bool:
+            return self.world.hit(q, opening_m) is None
+
+        reaches = sorted(reaches, key=lambda r: float(np.abs(r.approach[0] - self.start_q).max()))
+        for checks, tried in ((0, reaches), (self.limits.planning_checks, reaches[:_SEARCHES])):
+            for reach in tried:  # all straight paths first: they are quick to check and to drive
+                rng = np.random.default_rng(seed)
+                path = plan_path(self.start_q, reach.approach[0], free, rng, checks)
+                if path is not None:
+                    return path, reach
+        message = f"no free path to the pre-grasp within {self.limits.planning_checks} checked postures"
+        return _No(4, "planning.no_path", message, "clear the space between the robot and the object")
+
+
+def _blocked(depth: float, where: str, hit: Hit) -> _No:
+    code, what, mend = {
+        "self": ("planning.no_path", "the arm would touch itself", "turn the object"),
+        "table": ("grasp.collides_surface", "the hand or arm would touch the table", "raise or turn the object"),
+        "workspace": ("planning.no_path", "the arm would leave its workspace", "move the object towards the middle"),
+        "obstacle": ("grasp.collides_scene", "something else is in the way", "clear the space round the object"),
+        "target": ("grasp.collides_scene", "the hand would touch the object itself", "turn the object"),
+    }[hit]
+    if hit in ("self", "workspace"):
+        depth -= 0.5  # belongs to one way of bending the arm, says less than what is in the way of the hand
+    return _No(depth, code, f"{where}: {what}", mend)
+
+
+def _check_start(planner: _Planner) -> None:
+    hit = planner.world.hit(planner.start_q, MAX_OPENING_M)
+    if hit is not None:
+        raise StageFailure(
+            "plan",
+            "planning.start_in_collision",
+            f"the arm touches or nears something from the start ({hit}, joints {np.round(planner.start_q, 2).tolist()}, "
+            f"clearance {1e3 * planner.limits.obstacle_clearance_m:.0f} mm): drive it free by hand",
+            hit=hit,
+        )
+
+
+def _check_lift(cloud: PartCloud) -> None:
+    """Something that lies on the object would be lifted, or thrown, with it."""
+    if not len(cloud.obstacles) or not len(cloud.object):
+        return
+    cells = [np.floor(points[:, :2] / ON_TOP_CELL_M).astype(np.int64) for points in (cloud.object, cloud.obstacles)]
+    tops: dict[tuple[int, int], float] = {}
+    for cell, z in zip(map(tuple, cells[0].tolist()), cloud.object[:, 2], strict=True):
+        tops[cell] = max(tops.get(cell, -np.inf), float(z))
+    covered = {
+        cell
+        for cell, z in zip(map(tuple, cells[1].tolist()), cloud.obstacles[:, 2], strict=True)
+        if z > tops.get(cell, np.inf) + ON_TOP_M
+    }
+    share = len(covered) / len(tops)
+    if share > MAX_COVERED:
+        raise StageFailure(
+            "plan",
+            "scene.blocked",
+            f"something lies on {share:.0%} of the object, limit {MAX_COVERED:.0%}: take it off first",
+            covered=round(share, 3),
+        )
+
+
+def plan_grasp(
+    grasps: list[Grasp], cloud: PartCloud, start_q: Array, *, limits: MotionLimits, seed: int = 0
+) -> GraspPlan:
+    """The first grasp with a collision-free motion, and that motion.
+
+    grasps: best first. start_q: (6,) rad where the arm is. The same arguments give the same plan.
+
+    Raises:
+        StageFailure: ("plan", code): planning.start_in_collision, or no grasp works, with the code of the most common
+            reason (grasp.none, grasp.unreachable, grasp.collides_scene, grasp.collides_surface, planning.ik,
+            planning.singularity, planning.no_path, scene.blocked); evidence: counts by code and some samples.
+    """
+    if not grasps:
+        raise StageFailure("plan", "grasp.none", "0 grasps to plan for, at least 1 is needed: propose grasps first")
+    planner = _Planner(cloud, start_q, limits)
+    _check_start(planner)
+    _check_lift(cloud)
+    rejected: list[dict[str, object]] = []
+    mends: dict[str, str] = {}
+    for index, grasp in enumerate(grasps):
+        opening_m = float(ROBOTIQ_2F85.opening_for_m(grasp.width_m))
+        found = planner.try_grasp(grasp, opening_m, seed)
+        if isinstance(found, _No):
+            rejected.append({"grasp_index": index, "code": found.code, "message": found.message})
+            mends.setdefault(found.code, found.mend)
+            continue
+        path, reach = found
+        return GraspPlan(
+            grasp=grasp,
+            grasp_index=index,
+            opening_m=opening_m,
+            to_pregrasp=joint_motion(path, limits),
+            approach=cartesian_motion(reach.approach, reach.distance_m, limits),
+            lift=cartesian_motion(reach.lift, limits.lift_height_m, limits),
+            rejected=rejected,
+        )
+    counts = Counter(str(r["code"]) for r in rejected)
+    code = counts.most_common(1)[0][0]
+    sample = next(str(r["message"]) for r in rejected if r["code"] == code)
+    raise StageFailure(
+        "plan",
+        code,
+        f"0 of {len(grasps)} grasps can be executed, {counts[code]} for this reason: {sample}; {mends[code]}",
+        counts=dict(counts),
+        samples=rejected[:5],
+    )
