@@ -142,3 +142,57 @@ def union(meshes: Sequence[trimesh.Trimesh]) -> trimesh.Trimesh:
 
 def difference(a: trimesh.Trimesh, b: trimesh.Trimesh) -> trimesh.Trimesh:
     return trimesh.boolean.difference([a, b], engine="manifold")
+
+
+def sweep(
+    path: ArrayLike, half_widths: ArrayLike, half_heights: ArrayLike, power: float = 2.0, sections: int = 16
+) -> trimesh.Trimesh:
+    """Sweep a superellipse of varying size along an (N, 3) polyline, with flat caps.
+
+    half_widths (sideways) and half_heights (upwards) broadcast to (N,); power 2 is an ellipse, 5 nearly a rectangle.
+    """
+    points = np.asarray(path, float)
+    w, h = (np.broadcast_to(np.asarray(x, float), len(points)) for x in (half_widths, half_heights))
+    tangents = np.gradient(points, axis=0)
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    side = np.cross([0, 0, 1.0], tangents[0])
+    side = side if np.linalg.norm(side) > 1e-6 else np.array([0, 1.0, 0])
+    angle = np.linspace(0, 2 * np.pi, sections, endpoint=False) + np.pi / sections
+    c, s = (np.sign(f) * np.abs(f) ** (2 / power) for f in (np.cos(angle), np.sin(angle)))
+    rings = []
+    for i, t in enumerate(tangents):
+        side = side - t * (side @ t)
+        side = side / np.linalg.norm(side)
+        rings.append(points[i] + w[i] * c[:, None] * side + h[i] * s[:, None] * np.cross(t, side))
+    n, m = sections, len(points)
+    j = np.arange(n)
+    k = (j + 1) % n
+    faces = [np.c_[j, k, np.full(n, m * n)][:, [1, 0, 2]], np.c_[j + (m - 1) * n, k + (m - 1) * n, np.full(n, m * n + 1)]]
+    for base in range(0, (m - 1) * n, n):
+        faces += [np.c_[j + base, k + base, k + base + n], np.c_[j + base, k + base + n, j + base + n]]
+    return trimesh.Trimesh(np.concatenate([*rings, points[:1], points[-1:]]), np.concatenate(faces), process=False)
+
+
+def torus(radius: float, tube_radius: float, position: ArrayLike = (0, 0, 0), sections: int = 40) -> trimesh.Trimesh:
+    """Ring about z of `radius` to the middle of the tube."""
+    mesh = trimesh.creation.torus(radius, tube_radius, major_sections=sections, minor_sections=8)
+    return moved(mesh, position)
+
+
+def shell(profile_rz: ArrayLike, thickness: float, sections: int = 40) -> trimesh.Trimesh:
+    """Vessel of revolution from its (N, 2) outer profile (radius, z), from the axis at the bottom up to the rim."""
+    outer = np.asarray(profile_rz, float)
+    tangents = np.gradient(outer, axis=0)
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    inner = outer + thickness * np.c_[-tangents[:, 1], tangents[:, 0]]
+    inner[:, 0] = np.maximum(inner[:, 0], 0)
+    inner[-1] = [outer[-1, 0] - thickness, outer[-1, 1]]
+    inner[0] = [0, outer[0, 1] + thickness]
+    return revolve(np.concatenate([outer, inner[::-1]]), sections)
+
+
+def band(profile_rz: ArrayLike, proud: float = 3e-4, sections: int = 40) -> trimesh.Trimesh:
+    """Thin sleeve (a label, a stripe) over an (N, 2) outer profile (radius, z) that stays off the axis."""
+    profile = np.asarray(profile_rz, float)
+    loop = np.concatenate([profile + [proud, 0], profile[::-1] - [proud, 0]])
+    return revolve(np.concatenate([loop, loop[:1]]), sections)

@@ -1,0 +1,53 @@
+"""Every category of the simulated cell by its name, and which of them are never trained on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from affordagent.robot.sim.objects.hand_tools import HAND_TOOLS, HELD_OUT_TOOLS
+from affordagent.robot.sim.objects.kitchen import HELD_OUT_KITCHEN, KITCHEN
+from affordagent.robot.sim.objects.model import HouseholdObject
+from affordagent.robot.sim.objects.whole import WHOLE
+
+Maker = Callable[[np.random.Generator], HouseholdObject]
+
+# the categories of the HANDAL data set (Guo et al., IROS 2023)
+HANDAL: tuple[str, ...] = (
+    "strainer",
+    "fixed joint pliers",
+    "slip joint pliers",
+    "locking pliers",
+    "hammer",
+    "ladle",
+    "whisk",
+    "measuring cup",
+    "power drill",
+    "adjustable wrench",
+    "combination wrench",
+    "mug",
+    "ratchet",
+    "utensil",
+    "pot or pan",
+    "spatula",
+    "screwdriver",
+)
+
+CATEGORIES: dict[str, Maker] = {**HAND_TOOLS, **KITCHEN, **WHOLE}
+HELD_OUT: dict[str, Maker] = {**HELD_OUT_TOOLS, **HELD_OUT_KITCHEN}
+
+
+def make(category: str, seed: int | Sequence[int] | np.random.SeedSequence) -> HouseholdObject:
+    """The instance of a category that `seed` names; equal seeds give equal objects.
+
+    Raises:
+        ValueError: no such category.
+    """
+    makers = CATEGORIES | HELD_OUT
+    if category not in makers:
+        close = difflib.get_close_matches(category.lower(), makers, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(sorted(makers))}"
+        raise ValueError(f"no object category {category!r}; {hint}")
+    return makers[category](np.random.default_rng(seed))
