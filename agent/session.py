@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError
@@ -19,6 +19,9 @@ from affordagent.core.run_store import RunStore, write_json
 from affordagent.core.types import OutcomeName, StageRecord
 from affordagent.graphs.state import GraspState, Grounder, Workbench
 from affordagent.robot.interface import Cell
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
 
 EXIT_CODES: dict[OutcomeName, int] = {
     "success": 0,
@@ -139,7 +142,7 @@ class Session:
         settings = self.settings.model_dump(mode="json")
         store.event("start", command=command, settings=settings, versions=versions())
         graph = build(self.workbench(store, on_stage, on_record), checkpointer=InMemorySaver())
-        config = {"configurable": {"thread_id": folder.name}}
+        config: RunnableConfig = {"configurable": {"thread_id": folder.name}}
         try:
             state: dict[str, Any] = graph.invoke({"command": command}, config)
             while "__interrupt__" in state:
@@ -151,8 +154,12 @@ class Session:
         return self._finish(store, command, state)
 
     def workbench(
-        self, store: RunStore, on_stage: Callable[[str], None], on_record: Callable[[StageRecord], None]
+        self,
+        store: RunStore,
+        on_stage: Callable[[str], None] = lambda stage: None,
+        on_record: Callable[[StageRecord], None] = lambda record: None,
     ) -> Workbench:
+        """The tools, the cell and the settings as the graph's nodes want them."""
         from affordagent.agent.language import understand
 
         settings = self.settings

@@ -161,8 +161,8 @@ def _write_part_mask(folder: Path, part: PartMask) -> None:
 
 
 def _read_part_mask(folder: Path) -> PartMask:
-    masks = {name: np.array(Image.open(folder / f"{name}.png")) > 127 for name in ("mask", "object_mask")}
-    return PartMask(**masks, **json.loads((folder / "part_mask.json").read_text()))
+    mask, object_mask = (np.array(Image.open(folder / f"{name}.png")) > 127 for name in ("mask", "object_mask"))
+    return PartMask(mask, object_mask, **json.loads((folder / "part_mask.json").read_text()))
 
 
 def _write_cloud(folder: Path, cloud: PartCloud) -> None:
@@ -171,7 +171,8 @@ def _write_cloud(folder: Path, cloud: PartCloud) -> None:
 
 def _read_cloud(folder: Path) -> PartCloud:
     with np.load(folder / "cloud.npz", allow_pickle=False) as data:
-        return PartCloud(**{k: float(data[k]) if data[k].ndim == 0 else data[k] for k in data.files})
+        fields: dict[str, Any] = {k: float(data[k]) if data[k].ndim == 0 else data[k] for k in data.files}
+        return PartCloud(**fields)
 
 
 def _write_grasps(folder: Path, value: tuple[list[Grasp], Array]) -> None:
@@ -193,7 +194,7 @@ _PATHS = ("to_pregrasp", "approach", "lift")
 
 
 def _write_plan(folder: Path, plan: GraspPlan) -> None:
-    arrays = {}
+    arrays: dict[str, Array] = {}
     for name in _PATHS:
         trajectory: JointTrajectory = getattr(plan, name)
         arrays |= {f"{name}_positions": trajectory.positions, f"{name}_times_s": trajectory.times_s}

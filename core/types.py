@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 STAGES = ("understand", "look", "ground", "lift", "propose", "plan", "confirm", "execute", "verify")
 OUTCOMES = ("success", "failure", "refused", "needs_clarification", "planned")
 OutcomeName = Literal["success", "failure", "refused", "needs_clarification", "planned"]
+StageStatus = Literal["ok", "failed", "refused", "needs_clarification"]
 Intent = Literal["pick", "hand_over", "place", "question", "stop", "refer_back", "none"]
 
 
@@ -202,7 +203,7 @@ class StageRecord:
     """What one stage did: a line of the run's `events.jsonl` and of `--json`'s `stages`."""
 
     stage: str
-    status: Literal["ok", "failed", "refused", "needs_clarification", "skipped"]
+    status: StageStatus
     code: str | None
     duration_s: float
     cpu_s: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -41,7 +41,7 @@ def build(bench: Workbench, checkpointer: BaseCheckpointSaver | None = None) -> 
     return graph.compile(checkpointer=checkpointer, name="grasp")
 
 
-def unless_ended(following: str):
+def unless_ended(following: str) -> Callable[[GraspState], str]:
     """Router: on to `following`, or to the end once there is an outcome."""
 
     def route(state: GraspState) -> str:
@@ -50,7 +50,7 @@ def unless_ended(following: str):
     return route
 
 
-def after_ground(state: GraspState) -> Literal["lift", "ground_again", "__end__"]:
+def after_ground(state: GraspState) -> str:
     """A sure mask goes on; a doubtful or missing one gets a second opinion from the fallback tool."""
     if state.get("outcome"):
         return END

@@ -10,7 +10,7 @@ from typing import Any
 from langgraph.types import interrupt
 
 from affordagent.core.errors import NeedsClarification, Refused, StageFailure
-from affordagent.core.types import PartMask, StageRecord
+from affordagent.core.types import OutcomeName, PartMask, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
 
 
@@ -26,29 +26,21 @@ class Done:
 Stage = Callable[[Workbench, GraspState], Done]
 
 
-def node(bench: Workbench, name: str, stage: Stage) -> Callable[[GraspState], GraspState]:
+def node(bench: Workbench, name: str, stage: Stage) -> Any:
     """Wrap a stage: time it, record it, and turn its typed failure into the run's outcome."""
 
     def run(state: GraspState) -> GraspState:
         bench.on_stage(name)
         wall, cpu = time.perf_counter(), time.process_time()
-        update: GraspState = {}
+        status: StageStatus = "ok"
+        code = None
         try:
             done = stage(bench, state)
-            status, code, message, evidence, update = "ok", None, done.message, done.evidence, done.update
+            message, evidence, update = done.message, done.evidence, done.update
         except StageFailure as failure:
+            status, outcome = _ending(failure)
             code, message, evidence = failure.code, failure.message, failure.evidence
-            status = (
-                "refused"
-                if isinstance(failure, Refused)
-                else "needs_clarification"
-                if isinstance(failure, NeedsClarification)
-                else "failed"
-            )
-            update = {
-                "outcome": "failure" if status == "failed" else status,
-                "failure": {"stage": name, "code": code, "message": message},
-            }
+            update = {"outcome": outcome, "failure": {"stage": name, "code": code, "message": message}}
         spent_s, spent_cpu_s = time.perf_counter() - wall, time.process_time() - cpu
         record = StageRecord(name, status, code, round(spent_s, 4), round(spent_cpu_s, 4), message, evidence)
         bench.store.event("stage", **asdict(record))
@@ -56,6 +48,14 @@ def node(bench: Workbench, name: str, stage: Stage) -> Callable[[GraspState], Gr
         return {**update, "stages": [asdict(record)]}
 
     return run
+
+
+def _ending(failure: StageFailure) -> tuple[StageStatus, OutcomeName]:
+    if isinstance(failure, Refused):
+        return "refused", "refused"
+    if isinstance(failure, NeedsClarification):
+        return "needs_clarification", "needs_clarification"
+    return "failed", "failure"
 
 
 def understand(bench: Workbench, state: GraspState) -> Done:

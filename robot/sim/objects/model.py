@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 from affordagent.core.geometry import Array, rigid
 
-Material = Literal["wood", "steel", "ceramic", "iron", "plastic", "rubber", "paper", "skin"]
+Material = str  # one of MATERIALS
+MATERIALS = ("wood", "steel", "ceramic", "iron", "plastic", "rubber", "paper", "skin")
 ColliderKind = Literal["box", "cylinder", "capsule", "sphere", "ellipsoid"]
 
 
