@@ -1,0 +1,39 @@
+"""Rates with intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a rate (Wilson 1927); (0, 1) without trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    z = float(norm.ppf(0.5 + confidence / 2))
+    p = successes / trials
+    centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * np.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def bootstrap_mean(values: ArrayLike, seed: int = 0, resamples: int = 2000) -> tuple[float, float, float]:
+    """Mean and its 95 % percentile interval (NaN without values)."""
+    array = np.asarray(values, float)
+    if len(array) == 0:
+        return float("nan"), float("nan"), float("nan")
+    draws = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    low, high = np.percentile(array[draws].mean(1), [2.5, 97.5])
+    return float(array.mean()), float(low), float(high)
+
+
+def rate(successes: int, trials: int) -> dict[str, float | int | list[float]]:
+    """{"k", "n", "rate", "wilson95"} for reports."""
+    low, high = wilson(successes, trials)
+    return {
+        "k": successes,
+        "n": trials,
+        "rate": round(successes / trials, 4) if trials else float("nan"),
+        "wilson95": [round(low, 4), round(high, 4)],
+    }
