@@ -26,9 +26,8 @@ DRIVER_JOINTS = (f"{PREFIX}{GRIPPER_PREFIX}left_driver_joint", f"{PREFIX}{GRIPPE
 
 MAX_OPENING_M = 0.085
 GRIPPER_CLOSED_CTRL = 255.0
+DRIVER_CLOSED_RAD = 0.8
 TCP_PAST_PINCH_M = 0.008
-TIP_PAST_TCP_OPEN_M = -0.0035  # fingertips past the tcp along the approach: open they end before it,
-TIP_PAST_TCP_CLOSED_M = 0.0097  # closed after it, since the linkage swings them forward
 SERVO_LAG_S = 0.2  # kd / kp of the arm's position servos
 PAD_FRICTION = (0.8, 0.005, 0.0001)  # sliding, torsional (m), rolling (m)
 TIMESTEP_S = 0.002
@@ -53,7 +52,7 @@ def _decimated(path: Path, max_faces: int) -> tuple[NDArray[np.float32], NDArray
     import open3d as o3d
     import trimesh
 
-    mesh = trimesh.load(path, force="mesh")
+    mesh = trimesh.load_mesh(path)
     mesh.merge_vertices(merge_norm=True, merge_tex=True)
     small = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(np.asarray(mesh.vertices)), o3d.utility.Vector3iVector(np.asarray(mesh.faces))
@@ -102,3 +101,29 @@ def attach_arm(spec: mujoco.MjSpec, max_faces: int | None = None) -> None:
     """Add the arm to a scene at the world origin and set the solver options it needs."""
     set_physics(spec)
     spec.attach(arm_spec(max_faces), frame=spec.worldbody.add_frame(), prefix=PREFIX)
+
+
+def set_fingers(model: mujoco.MjModel, data: mujoco.MjData, driver_rad: float) -> None:
+    """Put the finger linkage in the shape it has at a driver angle (the followers keep the pads parallel)."""
+    for driver in DRIVER_JOINTS:
+        for joint, value in (("driver", driver_rad), ("spring_link", driver_rad), ("follower", -driver_rad)):
+            data.qpos[model.joint(driver.replace("driver", joint)).qposadr[0]] = value
+
+
+def opening_m(model: mujoco.MjModel, data: mujoco.MjData) -> float:
+    """Gap between the pads, from the positions in `data`."""
+    left, right = (model.geom(f"{body}1").id for body in PAD_BODIES)
+    gap = np.linalg.norm(data.geom_xpos[left] - data.geom_xpos[right])
+    return float(gap - model.geom_size[left, 1] - model.geom_size[right, 1])
+
+
+def openings_of_drivers(model: mujoco.MjModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Openings (33,) in metres, rising, with the driver angles (33,) in rad that give them."""
+    data = mujoco.MjData(model)
+    angles = np.linspace(DRIVER_CLOSED_RAD, 0.0, 33)
+    openings = np.empty(33)
+    for i, angle in enumerate(angles):
+        set_fingers(model, data, angle)
+        mujoco.mj_kinematics(model, data)
+        openings[i] = opening_m(model, data)
+    return openings, angles

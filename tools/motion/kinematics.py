@@ -13,14 +13,13 @@ import numpy as np
 
 from affordagent.core.geometry import Array, invert, rigid
 from affordagent.robot.model import (
-    DRIVER_JOINTS,
     GRIPPER_PREFIX,
     JOINT_NAMES,
-    MAX_OPENING_M,
-    PAD_BODIES,
     PREFIX,
     TCP_SITE,
     attach_arm,
+    openings_of_drivers,
+    set_fingers,
 )
 
 TABLE = "table"
@@ -71,34 +70,14 @@ class ArmKinematics:
         self._flange = self.model.site(f"{PREFIX}attachment_site").id
         mujoco.mj_kinematics(self.model, self.data)
         self._T_tcp_flange = invert(self._pose(self._site)) @ self._pose(self._flange)
-        self._driver_of_opening = self._calibrate_fingers()
+        self._driver_of_opening = openings_of_drivers(self.model)
 
     def _pose(self, site: int) -> Array:
         return rigid(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
 
-    def _set_driver(self, angle_rad: float) -> None:
-        """Put the finger linkage in the shape it has at a driver angle (the follower keeps the pads parallel)."""
-        prefix = PREFIX + GRIPPER_PREFIX
-        for side in ("left", "right"):
-            for joint, value in (("driver", angle_rad), ("spring_link", angle_rad), ("follower", -angle_rad)):
-                self.data.qpos[self.model.joint(f"{prefix}{side}_{joint}_joint").qposadr[0]] = value
-
-    def _calibrate_fingers(self) -> tuple[Array, Array]:
-        """Openings, metres and rising, with their driver angles."""
-        shut = float(self.model.joint(DRIVER_JOINTS[0]).range[1])
-        angles = np.linspace(shut, 0.0, 33)
-        pads = [self.model.geom(f"{body}1").id for body in PAD_BODIES]
-        openings = np.empty(len(angles))
-        for i, angle in enumerate(angles):
-            self._set_driver(angle)
-            mujoco.mj_kinematics(self.model, self.data)
-            gap = np.linalg.norm(self.data.geom_xpos[pads[0]] - self.data.geom_xpos[pads[1]])
-            openings[i] = gap - 2 * self.model.geom_size[pads[0], 1]
-        return openings, angles
-
     def set_opening(self, opening_m: float) -> None:
-        """Spread the fingers of the model (0 to MAX_OPENING_M)."""
-        self._set_driver(float(np.interp(np.clip(opening_m, 0, MAX_OPENING_M), *self._driver_of_opening)))
+        """Spread the fingers of the model."""
+        set_fingers(self.model, self.data, float(np.interp(opening_m, *self._driver_of_opening)))
 
     def forward(self, q: Array) -> Array:
         """(6,) rad -> T_base_tcp."""

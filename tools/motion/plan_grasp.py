@@ -155,7 +155,7 @@ def _check_start(planner: _Planner) -> None:
         raise StageFailure(
             "plan",
             "planning.start_in_collision",
-            f"the arm touches or nears something from the start ({hit}, joints {np.round(planner.start_q, 2).tolist()}, "
+            f"the arm touches or nears something at the start ({hit}, joints {np.round(planner.start_q, 2).tolist()}, "
             f"clearance {1e3 * planner.limits.obstacle_clearance_m:.0f} mm): drive it free by hand",
             hit=hit,
         )
