@@ -115,6 +115,13 @@ class SceneRecipe:
     held_out: int = 0
     twins: bool = False
 
+    @property
+    def description(self) -> str:
+        always = f", always {', '.join(self.required)}" if self.required else ""
+        extra = f", {self.held_out} of kinds never trained" if self.held_out else ""
+        twins = ", two of one kind in different colours" if self.twins else ""
+        return f"{self.count} objects from {self.pool}{always}{extra}{twins}"
+
 
 SCENES: dict[str, SceneRecipe] = {
     "bench": SceneRecipe(6, ("hammer", "mug", "pot or pan", "screwdriver", "spatula")),
