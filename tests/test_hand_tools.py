@@ -75,28 +75,28 @@ def test_colliders_cover_the_handle(name: str) -> None:
         tool = make(name, seed)
         mesh = trimesh.util.concatenate([v.mesh for v in tool.visuals if v.part == "handle"])
         points = trimesh.sample.sample_surface(mesh, 600, seed=0)[0]
-        others = np.min([distance_to(c, points) for c in tool.colliders if c.part == "handle"], axis=0)
-        assert np.median(np.abs(others)) < 0.002, seed
-        assert np.quantile(others, 0.95) < 0.004, seed
+        for c in tool.colliders:  # where the handle is sunk into another part nothing can touch it
+            points = points if c.part == "handle" else points[distance_to(c, points) > 0]
+        gap = np.min([distance_to(c, points) for c in tool.colliders if c.part == "handle"], axis=0)
+        assert np.median(np.abs(gap)) < 0.002, seed
+        assert np.quantile(gap, 0.95) < 0.004, seed
+
+
+def width_at_mid_height(mesh: trimesh.Trimesh) -> float:
+    """The shorter side of the smallest rectangle around the mesh's horizontal section at mid height, metres."""
+    section = mesh.section(plane_origin=mesh.bounds.mean(0), plane_normal=[0, 0, 1])
+    assert section is not None
+    return float(min(trimesh.bounds.oriented_bounds_2D(section.vertices[:, :2])[1]))
 
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_the_handle_can_be_pinched_from_above(name: str) -> None:
-    """Some horizontal slice 3 to 8 mm above the table shows a bar 8 to 45 mm wide, as the colliders have it."""
+    """High enough for finger tips 2.5 mm above the table, and narrow enough for them to close on."""
     for seed in SEEDS:
         handle = [v.mesh for v in make(name, seed).visuals if v.part == "handle"]
         top = max(m.bounds[1, 2] for m in handle)
         assert top > 0.0085, seed
-        widths = []
-        for mesh in handle:
-            section = mesh.section(plane_origin=[0, 0, max(0.006, mesh.bounds[:, 2].mean())], plane_normal=[0, 0, 1])
-            if section is not None:
-                outline = np.asarray(section.vertices)[:, :2]
-                widths.append(
-                    np.diff(trimesh.bounds.oriented_bounds_2D(outline)[1]).size
-                    and min(trimesh.bounds.oriented_bounds_2D(outline)[1])
-                )
-        assert widths and 0.008 <= min(widths) <= 0.045, (seed, widths)
+        assert any(0.008 <= width_at_mid_height(mesh) <= 0.045 for mesh in handle), seed
 
 
 def settling_model(tools: list[HouseholdObject]) -> tuple[mujoco.MjModel, np.ndarray]:

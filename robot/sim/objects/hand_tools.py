@@ -62,7 +62,7 @@ def _wood_or_colour(rng: np.random.Generator, wood_chance: float) -> tuple[str, 
 
 def hammer(rng: np.random.Generator) -> HouseholdObject:
     """Claw, ball-peen, mallet or club hammer; a wooden handle, or a shaft with a grip. The head crosses at +x."""
-    style = int(rng.choice([0, 0, 1, 2, 3]))  # claw, ball-peen, mallet, club
+    style = int(rng.choice(4, p=(0.45, 0.2, 0.2, 0.15)))  # claw, ball-peen, mallet, club
     length = rng.uniform(0.17, 0.29)
     head = rng.uniform(0.07, 0.1) if style == 2 else rng.uniform(0.085, 0.125)
     face = rng.uniform(0.018, 0.03) if style == 2 else rng.uniform(0.0115, 0.0165)  # radius of the striking face
@@ -213,7 +213,7 @@ def power_drill(rng: np.random.Generator) -> HouseholdObject:
     )  # slant: how far the foot lies back, per length
     top_x = -0.05 * length if t_shaped else -0.33 * length
     deep, thick = rng.uniform(0.032, 0.04), rng.uniform(0.03, 0.037)
-    path = np.linspace((top_x, -0.75 * radius, 0), (top_x - slant * grip_length, -0.8 * radius - grip_length, 0), 10)
+    path = np.linspace((top_x, -0.45 * radius, 0), (top_x - slant * grip_length, -0.8 * radius - grip_length, 0), 10)
     swell = np.array([1.05, 0.97, 1.0, 1.0, 0.95, 1.0])
     two_tone = rng.random() < 0.5
     add_grip(
@@ -245,7 +245,7 @@ def power_drill(rng: np.random.Generator) -> HouseholdObject:
     if foot:
         size = np.array([rng.uniform(0.068, 0.095), rng.uniform(0.022, 0.038), rng.uniform(0.048, 0.06)])
         R = rot_z(rng.uniform(-0.25, 0.0) if foot == 2 else 0.0)
-        centre = end + R @ np.array([rng.uniform(0.0, 0.014), -size[1] * 0.45, 0])
+        centre = end + R @ np.array([rng.uniform(0.0, 0.014), size[1] * 0.2, 0])
         half = plate(
             CrossSection.square((size[0], size[1]), True).offset(-0.004).offset(0.004, circular_segments=16),
             size[2],
@@ -271,7 +271,7 @@ def power_drill(rng: np.random.Generator) -> HouseholdObject:
 
 def screwdriver(rng: np.random.Generator) -> HouseholdObject:
     """Handles: bulb with a neck, straight fluted prism, waisted, or tapering wood; flat, cross or square shaft tips."""
-    style = int(rng.integers(4))
+    style = int(rng.choice(4, p=(0.3, 0.3, 0.27, 0.13)))
     stubby = rng.random() < 0.15
     length = rng.uniform(0.065, 0.08) if stubby else rng.uniform(0.085, 0.12)
     shaft = rng.uniform(0.03, 0.045) if stubby else rng.uniform(0.06, 0.17)

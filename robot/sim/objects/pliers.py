@@ -78,7 +78,7 @@ def _joint(obj: HouseholdObject, section: CrossSection, radius: float, thickness
 
 def fixed_joint_pliers(rng: np.random.Generator) -> HouseholdObject:
     """Combination, lineman's or needle-nose pliers (straight or bent): two levers on a riveted joint."""
-    style = int(rng.integers(4))  # lineman, combination, needle nose, bent needle nose
+    style = int(rng.choice(4, p=(0.3, 0.3, 0.25, 0.15)))  # lineman, combination, needle nose, bent needle nose
     needle = style >= 2
     metal_word, steel = sample_metal(rng)
     obj = HouseholdObject("fixed joint pliers", "handle", metal_word)
@@ -215,7 +215,7 @@ def slip_joint_pliers(rng: np.random.Generator) -> HouseholdObject:
 
 def locking_pliers(rng: np.random.Generator) -> HouseholdObject:
     """Locking (vise-grip) pliers: a thick fixed handle ending in an adjusting screw, a hinged one with a release lever."""
-    style = int(rng.integers(3))  # curved jaws, straight jaws, long nose
+    style = int(rng.choice(3, p=(0.55, 0.2, 0.25)))  # curved jaws, straight jaws, long nose
     metal_word, steel = sample_metal(rng)
     obj = HouseholdObject("locking pliers", "handle", metal_word)
     length = rng.uniform(0.095, 0.14)
@@ -347,7 +347,7 @@ def scissors(rng: np.random.Generator) -> HouseholdObject:
     obj = HouseholdObject("scissors", "handle", word)
     stem = rng.uniform(0.02, 0.045)
     uneven = rng.choice([1.0, rng.uniform(1.2, 1.6)])
-    blade_w, blade_t = rng.uniform(0.006, 0.0095), rng.uniform(0.0015, 0.0024)
+    blade_w, blade_t = rng.uniform(0.008, 0.0125), rng.uniform(0.0015, 0.0024)
     for side in (1, -1):
         turn = side * opening / 2
         long_r, short_r = loop * rng.uniform(1.05, 1.4) * (uneven if side > 0 else 1.0), loop * 0.8

@@ -107,7 +107,7 @@ def plate(section: CrossSection, thickness: float, z: float = 0.0, bevel: float 
 
 def solid_mesh(solid: Manifold) -> trimesh.Trimesh:
     data = solid.to_mesh()
-    return trimesh.Trimesh(np.asarray(data.vert_properties)[:, :3], np.asarray(data.tri_verts), process=True)
+    return trimesh.Trimesh(np.asarray(data.vert_properties)[:, :3], np.asarray(data.tri_verts), process=False)
 
 
 def add_bar(obj: HouseholdObject, part: str, start: ArrayLike, end: ArrayLike, width: float, height: float) -> None:

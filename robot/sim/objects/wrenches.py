@@ -51,14 +51,16 @@ def _flat_handle(
 ) -> str | None:
     """A flat shank, plain, with sunk panels or with a plastic sleeve; the sleeve's colour word if there is one."""
     shank = stroke(path, widths)
-    style = rng.integers(3)
+    style = rng.choice(3, p=(0.4, 0.38, 0.22))
     if style == 1:  # I-beam: a thinner web between two ribs
         web = stroke(path[1:-1], np.array(widths) * rng.uniform(0.4, 0.55))
         obj.add_visual("handle", plate(shank - web, thickness, bevel=0.0006), steel, "steel")
         obj.add_visual("handle", plate(web, thickness * 0.72), tuple(0.75 * np.array(steel[:3])) + (1.0,), "steel")
     else:
         obj.add_visual("handle", plate(shank, thickness, bevel=rng.uniform(0.0006, 0.0015)), steel, "steel")
-    add_bars(obj, "handle", at_height(path), widths, thickness, pieces=3)
+    back = path[-1] - path[-2]  # the round end reaches half a width past the path
+    whole = np.r_[path, [path[-1] + back / np.linalg.norm(back) * 0.35 * widths[-1]]]
+    add_bars(obj, "handle", at_height(whole), widths, thickness, pieces=3)
     if style != 2:
         return None
     word, rgba = sample_colour(rng)
@@ -70,9 +72,10 @@ def _flat_handle(
     return word
 
 
-def _shank_path(rng: np.random.Generator, start_x: float, end_x: float, bow: float, count: int = 9) -> Array:
-    """(count, 2) from the head backwards, slightly bowed."""
+def _shank_path(rng: np.random.Generator, start_x: float, end_x: float, count: int = 9) -> Array:
+    """(count, 2) from the head backwards, straight or slightly bowed."""
     t = np.linspace(0, 1, count)
+    bow = rng.choice([0.0, 0.0, rng.uniform(-0.035, 0.035)]) * (start_x - end_x)
     return np.c_[start_x + t * (end_x - start_x), bow * np.sin(np.pi * t)]
 
 
@@ -84,7 +87,7 @@ def adjustable_wrench(rng: np.random.Generator) -> HouseholdObject:
     mouth = rng.uniform(0.85, 1.2) * head
     colour, steel = sample_metal(rng)
     obj = HouseholdObject("adjustable wrench", "handle", colour)
-    path = _shank_path(rng, -0.6 * head, -length, rng.normal(0, 0.002))
+    path = _shank_path(rng, -0.6 * head, -length)
     near, far = rng.uniform(0.013, 0.018), rng.uniform(0.017, 0.027)
     sleeve = _flat_handle(obj, rng, path, (near * 1.15, near, (near + far) / 2, far), thickness, steel)
     obj.colour = sleeve or colour
@@ -190,7 +193,7 @@ def combination_wrench(rng: np.random.Generator) -> HouseholdObject:
     angle = np.radians(rng.choice([0, 15, 15, 30])) * rng.choice([-1, 1])
     colour, steel = sample_metal(rng)
     obj = HouseholdObject("combination wrench", "handle", colour)
-    path = _shank_path(rng, -0.8 * jaw_r, -length + 0.8 * ring_r, rng.normal(0, 0.003))
+    path = _shank_path(rng, -0.8 * jaw_r, -length + 0.8 * ring_r)
     waist = rng.uniform(0.8, 1.0)
     obj.colour = (
         _flat_handle(obj, rng, path, (width * 1.1, width * waist, width * waist, width), thickness, steel) or colour
