@@ -66,3 +66,8 @@ def cartesian_motion(waypoints: Array, length_m: float, limits: MotionLimits) ->
     )
     times, positions = _timed(path, waypoints[[0, -1]], 1.001 * duration_s)
     return JointTrajectory(positions, times)
+
+
+def reverse(trajectory: JointTrajectory) -> JointTrajectory:
+    """The same motion backwards, as fast."""
+    return JointTrajectory(trajectory.positions[::-1].copy(), trajectory.times_s[-1] - trajectory.times_s[::-1])
