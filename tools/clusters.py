@@ -1,8 +1,8 @@
 """From pixels above the table to one mask an object.
 
 Pixels connect to their image neighbours when they are also neighbours in 3D, so a thing is cut from what stands behind
-it. Pieces of one thing that a depth hole or its own shape tore apart are put together again (`assemble`), and holes that
-the depth left inside a mask are filled where the colour agrees.
+it. Pieces of one thing that a depth hole or its own shape tore apart are put together again (`assemble`), and depth
+holes inside a mask are filled where the colour agrees.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from affordagent.core.types import Mask, RgbdFrame
 
 MIN_PIXELS = 30  # a piece smaller than this is noise
 TOUCHING_M = 0.012  # pieces nearer than this may be one thing
+MIN_FLOOR_M2 = 8e-4  # an enclosed hole smaller than this is no floor of a pan
 BRIDGE_M = 0.05  # longest depth hole that two collinear pieces of a tool may span
 
 Labels = NDArray[np.int32]
@@ -37,21 +38,32 @@ def connect(
 ) -> Labels:
     """(H, W) labels of connected pieces above the table, 0 = none.
 
-    Hysteresis: a piece needs pixels that stand clear of the noise (4 sigma, at least 5 mm) and takes those around them
-    that are merely likely (2.5 sigma, at least 2.5 mm).
+    Hysteresis: a piece needs pixels that stand clear of the noise (4 sigma, at least 5 mm). It takes those around them
+    that are merely likely (2.5 sigma, at least 2.5 mm) and, where the depth is clean enough to tell, thin sheets at any
+    distance (5 sigma, at least 1.2 mm: the blade of a spatula).
     """
     smooth = cv2.medianBlur(np.nan_to_num(height, nan=0.0).astype(np.float32), 3)
     clear = valid & (smooth > np.maximum(0.005, 4 * sigma))
     clear = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
     likely = valid & (smooth > np.maximum(0.0025, 2.5 * sigma))
     around = cv2.dilate(clear.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-    above = clear | (likely & around)
+    sheet = valid & (smooth > np.maximum(0.0012, 5 * sigma))
+    above = clear | (likely & around) | _reached(sheet, clear)
     labels = _components(above, frame.depth_m)
     count = np.bincount(labels.ravel())
     backed = np.bincount(labels[clear], minlength=len(count))
-    keep = (count >= MIN_PIXELS) & (backed >= 0.3 * count)
+    keep = (count >= MIN_PIXELS) & (backed >= 0.1 * count)
     keep[0] = False
     return np.where(keep[labels], labels, 0).astype(np.int32)
+
+
+def _reached(mask: Mask, seeds: Mask) -> Mask:
+    """The 8-connected components of `mask` that hold a seed."""
+    _, pieces = cv2.connectedComponents((mask | seeds).astype(np.uint8), connectivity=8)
+    found = np.zeros(pieces.max() + 1, bool)
+    found[pieces[seeds]] = True
+    found[0] = False
+    return found[pieces]
 
 
 def _components(mask: Mask, depth_m: NDArray[np.float32]) -> Labels:
@@ -84,7 +96,7 @@ def assemble(frame: RgbdFrame, points: Array, height: NDArray[np.float32], label
     masks = []
     for group in groups:
         mask = np.any([pieces[i] for i in group], axis=0)
-        masks.append(_fill(mask, frame.depth_m > 0, lab))
+        masks.append(_floored(_fill(mask, frame.depth_m > 0, lab), frame, height, lab))
     return masks
 
 
@@ -93,22 +105,26 @@ def _join(pieces: list[Mask], points: Array, plane: Array, lab: NDArray[np.float
     clouds = [points[p][:: max(1, int(p.sum()) // 1500)] for p in pieces]
     trees = [cKDTree(c) for c in clouds]
     shades = [np.median(lab[p], axis=0) for p in pieces]
+    sizes = [int(p.sum()) for p in pieces]
     group = list(range(len(pieces)))
     for i in range(len(pieces)):
         for j in range(i):
-            if group[i] != group[j] and _one_thing(clouds[i], clouds[j], trees[j], shades[i], shades[j], plane):
+            if group[i] == group[j]:
+                continue
+            gap_m = float(trees[j].query(clouds[i])[0].min())
+            crumb = gap_m < TOUCHING_M and 12 * min(sizes[i], sizes[j]) < max(sizes[i], sizes[j])
+            if crumb or _one_thing(clouds[i], clouds[j], gap_m, shades[i], shades[j], plane):
                 old, new = group[i], group[j]
                 group = [new if g == old else g for g in group]
     return [[i for i, g in enumerate(group) if g == name] for name in dict.fromkeys(group)]
 
 
-def _one_thing(a: Array, b: Array, tree_b: cKDTree, shade_a: Array, shade_b: Array, plane: Array) -> bool:
+def _one_thing(a: Array, b: Array, gap_m: float, shade_a: Array, shade_b: Array, plane: Array) -> bool:
     """Nearly touching with like colour or one standing over the other's footprint, or two ends of one straight tool."""
-    gap = float(tree_b.query(a)[0].min())
-    if gap > BRIDGE_M:
+    if gap_m > BRIDGE_M:
         return False
     alike = float(np.linalg.norm(shade_a - shade_b)) < 35
-    if gap < TOUCHING_M and (alike or _overlap(a, b, plane) > 0.5):
+    if gap_m < TOUCHING_M and (alike or _overlap(a, b, plane) > 0.5):
         return True
     return alike and _collinear(a, b)
 
@@ -152,10 +168,33 @@ def _fill(mask: Mask, valid: Mask, lab: NDArray[np.float32]) -> Mask:
     to_outside = np.linalg.norm(lab - outside / np.maximum(weight_out, 1e-3)[..., None], axis=-1)
     own = (holes > 0) & (weight_in > 0.05) & (to_inside < 25) & (to_inside < 0.5 * to_outside)
     own = cv2.morphologyEx(own.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    return _attached(out | own, mask)
+    return _reached(out | own, mask)
 
 
-def _attached(grown: Mask, mask: Mask) -> Mask:
-    """The components of `grown` that hold some of `mask`."""
-    _, pieces = cv2.connectedComponents(grown.astype(np.uint8), connectivity=8)
-    return np.isin(pieces, np.unique(pieces[mask]))
+def _floored(mask: Mask, frame: RgbdFrame, height: NDArray[np.float32], lab: NDArray[np.float32]) -> Mask:
+    """The mask with the floors of pans and bowls: large enclosed holes that do not look like table, by height (1.5 mm
+    above it) or by colour. A hole that shows the table (the eye of a handle) stays."""
+    x0, y0, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    pad = 12
+    window = (slice(max(0, y0 - pad), y0 + h + pad), slice(max(0, x0 - pad), x0 + w + pad))
+    local, shade, above = mask[window], lab[window], height[window]
+    _, outside = cv2.connectedComponents((~np.pad(local, 1)).astype(np.uint8), connectivity=4)
+    hole = (outside[1:-1, 1:-1] != outside[0, 0]) & ~local
+    count, holes = cv2.connectedComponents(hole.astype(np.uint8), connectivity=4)
+    table = ~local & ~hole & (np.abs(above) < 0.005)
+    if count < 2 or not table.any():
+        return mask
+    table_shade = np.median(shade[table], axis=0)
+    spread = float(np.median(np.linalg.norm(shade[table] - table_shade, axis=1)))
+    area = frame.depth_m[window].astype(np.float64) ** 2 / (frame.camera.fx * frame.camera.fy)
+    out = mask.copy()
+    for k in range(1, count):
+        inside = holes == k
+        measured = inside & np.isfinite(above)
+        if area[inside].sum() < MIN_FLOOR_M2 or not measured.any():
+            continue
+        raised = float(np.median(above[measured])) > 0.0015
+        foreign = float(np.linalg.norm(np.median(shade[inside], axis=0) - table_shade)) > 30 + 2 * spread
+        if raised or foreign:
+            out[window] |= inside
+    return out
