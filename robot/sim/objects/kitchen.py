@@ -24,6 +24,7 @@ from affordagent.robot.sim.objects.shapes import (
     moved,
     revolve,
     rot_x,
+    rot_y,
     rot_z,
     sample_colour,
     sample_steel,
@@ -78,10 +79,10 @@ def strainer(rng: np.random.Generator) -> HouseholdObject:
     if rng.random() < 0.5:
         add_hang_ring(obj, rng, end, 0.008, steel)
     if rng.random() < 0.6:
-        w, l = radius * rng.uniform(0.2, 0.35), rng.uniform(0.012, 0.025)
-        hook = np.array([[-radius, w, 0], [-radius - l, w * 0.7, 0], [-radius - l, -w * 0.7, 0], [-radius, -w, 0]])
+        w, out = radius * rng.uniform(0.2, 0.35), rng.uniform(0.012, 0.025)
+        hook = np.array([[-radius, w, 0], [-radius - out, w * 0.7, 0], [-radius - out, -w * 0.7, 0], [-radius, -w, 0]])
         obj.add_visual("hook", tube(hook + [0, 0, depth], 0.0018, sections=8), steel, "steel")
-        obj.add_collider("hook", "box", (l / 2, w * 0.8, 0.0018), (-radius - l / 2, 0, depth), mass_kg=0.004)
+        obj.add_collider("hook", "box", (out / 2, w * 0.8, 0.0018), (-radius - out / 2, 0, depth), mass_kg=0.004)
     obj.parameters |= {"radius": radius, "depth": depth}
     return place(obj)
 
@@ -140,21 +141,24 @@ def whisk(rng: np.random.Generator) -> HouseholdObject:
         _balloon(obj, rng, length, bulge, wire, metal)
     elif style == "flat":
         loops = int(rng.integers(3, 6))
+        pitch = rot_y(-float(np.arcsin(half_height / length)))  # the loops reach down to the table
         for k in range(loops):
-            path = _loop(length * (1 - 0.08 * k), bulge * (1 - k / loops), 0.005)
+            path = _loop(length * (1 - 0.08 * k), bulge * (1 - k / loops), 0.005) @ pitch.T
             obj.add_visual("wires", tube(path, wire, sections=6), metal, "steel")
-        obj.add_collider("wires", "box", (length * 0.3, bulge * 0.85, wire), (-length * 0.55, 0, 0), mass_kg=0.03)
-        obj.add_collider("wires", "box", (length * 0.12, 0.4 * bulge, wire), (-length * 0.88, 0, 0), mass_kg=0.01)
+        for at, half, y in ((0.55, 0.3, 0.85), (0.91, 0.09, 0.4)):
+            size = (length * half, bulge * y, wire)
+            obj.add_collider("wires", "box", size, pitch @ [-length * at, 0, 0], pitch, 0.02)
     else:
         count = int(rng.integers(8, 13))
         spread = np.linspace(-1, 1, count)
         for k, y in enumerate(spread):
             tip = np.array([-length * (1 - 0.1 * y * y), bulge * y, 0.008 * (-1) ** k])
-            obj.add_visual("wires", tube([[0, 0.004 * y, 0], 0.5 * tip, tip], wire, sections=6), metal, "steel")
+            obj.add_visual(
+                "wires", tube(np.array([[0, 0.004 * y, 0], 0.5 * tip, tip]), wire, sections=6), metal, "steel"
+            )
             bead = moved(_bead(0.0042), tip)
             obj.add_visual("wires", bead, metal, "steel")
-            if k in (0, 1, count - 2, count - 1):
-                obj.add_collider("wires", "sphere", (0.0042,), tip, mass_kg=0.008)
+            obj.add_collider("wires", "sphere", (0.0042,), tip, mass_kg=0.003)
         obj.add_collider("wires", "box", (length * 0.4, 0.5 * bulge, 0.004), (-length * 0.5, 0, 0), mass_kg=0.02)
     end = (rng.uniform(0.1, 0.14), 0, 0)
     add_handle(obj, rng, (-0.012, 0, 0), end, half_width, half_height, rgba, material, rng.uniform(0.04, 0.07))
@@ -182,18 +186,18 @@ def _balloon(
     obj: HouseholdObject, rng: np.random.Generator, length: float, bulge: float, wire: float, metal: Rgba
 ) -> None:
     loops = int(rng.integers(4, 7))
-    angles = np.pi * (np.arange(loops) + 0.5) / loops
+    angles = np.pi * (np.arange(loops) + (0.5 if loops % 2 == 0 else 0)) / loops  # two loops lowest, side by side
     for angle in angles:
         path = _loop(length, bulge, 0.006) @ rot_x(float(angle)).T
         obj.add_visual("wires", tube(path, wire, sections=5), metal, "steel")
     widest = _loop(length, bulge, 0.006)
     at = float(widest[np.argmax(widest[:, 1]), 0])
     obj.add_collider("wires", "ellipsoid", (length * 0.42, bulge * 0.93, bulge * 0.93), (at * 0.94, 0, 0), mass_kg=0.03)
-    for angle in angles:
-        if abs(np.sin(angle)) > 0.85 * np.abs(np.sin(angles)).max():  # the wires it lies on
-            for sign in (1, -1):
-                y, z = sign * bulge * np.cos(angle), -abs(bulge * np.sin(angle))
-                obj.add_rod("wires", (at - 0.006, y, z), (at + 0.006, y, z), wire, 0.002)
+    knots = widest[:14][widest[:14, 1] > 0.75 * bulge][[0, 2, 3, -1]]
+    for angle in angles[np.argsort(-np.sin(angles))[:2]]:  # those it lies on
+        below = knots * [1, -1, 1] @ rot_x(float(angle)).T
+        for p, q in zip(below[:-1], below[1:], strict=True):
+            obj.add_rod("wires", p, q, wire, 0.002)
 
 
 def measuring_cup(rng: np.random.Generator) -> HouseholdObject:
@@ -360,7 +364,7 @@ def _side_handles(
     z = depth * rng.uniform(0.75, 0.9)
     x = radius - 0.004 + reach * np.cos(t) ** rng.uniform(0.4, 0.9)
     path = np.c_[x, half * np.sin(t), np.full_like(t, z)]
-    path[[0, -1], 0] = np.sqrt(max(radius**2 - half**2, 0)) - 0.003
+    path[[0, -1], 0] = np.sqrt(radius**2 - half**2)
     for turn in (0.0, np.pi):
         points = path @ rot_z(turn).T
         obj.add_visual("handle", tube(points, thick, sections=12), rgba, material)

@@ -167,7 +167,8 @@ def sweep(
     n, m = sections, len(points)
     j = np.arange(n)
     k = (j + 1) % n
-    faces = [np.c_[j, k, np.full(n, m * n)][:, [1, 0, 2]], np.c_[j + (m - 1) * n, k + (m - 1) * n, np.full(n, m * n + 1)]]
+    last, centre = (m - 1) * n, np.full(n, m * n)
+    faces = [np.c_[k, j, centre], np.c_[j + last, k + last, centre + 1]]
     for base in range(0, (m - 1) * n, n):
         faces += [np.c_[j + base, k + base, k + base + n], np.c_[j + base, k + base + n, j + base + n]]
     return trimesh.Trimesh(np.concatenate([*rings, points[:1], points[-1:]]), np.concatenate(faces), process=False)

@@ -8,7 +8,7 @@ import numpy as np
 import trimesh
 
 from affordagent.core.geometry import Array
-from affordagent.robot.sim.objects.model import HouseholdObject
+from affordagent.robot.sim.objects.model import HouseholdObject, Material
 from affordagent.robot.sim.objects.rest import add_shell, place
 from affordagent.robot.sim.objects.shapes import (
     band,
@@ -37,15 +37,12 @@ def bottle(rng: np.random.Generator) -> HouseholdObject:
     height = radius * rng.uniform(3.2, 5.2)
     neck = radius * {"water": 0.45, "sauce": 0.4, "wine": 0.38, "squeeze": 0.6, "flask": 0.8}[style]
     neck *= rng.uniform(0.88, 1.15)
-    shoulder = {"water": 0.74, "sauce": 0.6, "wine": 0.56, "squeeze": 0.86, "flask": 0.88}[style] + rng.uniform(
-        -0.05, 0.04
-    )
+    shoulder = {"water": 0.74, "sauce": 0.6, "wine": 0.56, "squeeze": 0.86, "flask": 0.88}[style]
+    shoulder += rng.uniform(-0.05, 0.04)
     top = rng.uniform(0.88, 0.95)
-    f = np.linspace(0, np.pi, 8)
-    slope = np.c_[
-        neck + (radius - neck) * (1 + np.cos(f)) / 2,
-        height * (shoulder + (min(top, shoulder + 0.2) - shoulder) * f / np.pi),
-    ]
+    f = np.linspace(0, 1, 8)
+    rise = shoulder + min(top - shoulder, 0.2) * f
+    slope = np.c_[neck + (radius - neck) * (1 + np.cos(np.pi * f)) / 2, height * rise]
     waist = 1 - (rng.uniform(0.05, 0.14) if rng.random() < 0.35 else 0) * np.sin(np.linspace(0, np.pi, 8)) ** 2
     side = np.c_[radius * waist, np.linspace(0.005, height * shoulder, 8)]
     profile = np.concatenate(
@@ -58,16 +55,8 @@ def bottle(rng: np.random.Generator) -> HouseholdObject:
     cap_radius = max(0.009, neck * 1.12)
     tip = {"sauce": 0.6, "squeeze": 0.4}.get(style, 0.97)
     low = height * (top - 0.01)
-    cap = revolve(
-        [
-            [0, low],
-            [cap_radius, low],
-            [cap_radius * (0.5 + tip / 2), height * 1.01],
-            [cap_radius * tip, height * 1.03],
-            [0, height * 1.03],
-        ],
-        24,
-    )
+    cap_end = [[cap_radius * (0.5 + tip / 2), height * 1.01], [cap_radius * tip, height * 1.03], [0, height * 1.03]]
+    cap = revolve([[0, low], [cap_radius, low], *cap_end], 24)
     pieces = [("body", body, rgba, material), ("cap", cap, cap_rgba, "plastic")]
     if rng.random() < 0.75:  # a label
         _, label_rgba = sample_colour(rng)
@@ -115,16 +104,9 @@ def carton(rng: np.random.Generator) -> HouseholdObject:
     obj.add_collider("body", "box", tuple(map(float, half)), (0, 0, half[2]), mass_kg=mass)
     if style == "gable":
         peak = rng.uniform(0.02, 0.03)
-        roof = np.array(
-            [
-                [-half[1], 0],
-                [half[1], 0],
-                [0.0015, peak],
-                [0.0015, peak + 0.012],
-                [-0.0015, peak + 0.012],
-                [-0.0015, peak],
-            ]
-        )
+        fold = np.array([[0.0015, peak], [0.0015, peak + 0.012]])
+        slopes = np.concatenate([[[half[1], 0]], fold])
+        roof = np.concatenate([slopes, slopes[::-1] * [-1, 1]])
         mesh = extrude(roof, float(size[0]), -float(half[0]))
         R = np.array([[0, 0, 1.0], [1, 0, 0], [0, 1, 0]])
         roof_rgba = rgba if rng.random() < 0.5 else sample_colour(rng, ["white", "blue", "green"])[1]
@@ -132,8 +114,8 @@ def carton(rng: np.random.Generator) -> HouseholdObject:
         at = (0, 0, size[2] + peak / 2)
         obj.add_collider("body", "box", (half[0], 0.45 * half[1], peak / 2), at, mass_kg=0.01)
         if rng.random() < 0.5:
-            R_cap = rot_x(-float(np.arctan2(half[1], peak)) + np.pi / 2 - np.pi / 2)
-            cap = cylinder(0.012, 0.014, (0, half[1] / 2, size[2] + peak / 2), R_cap)
+            lean = rot_x(-float(np.arctan2(peak, half[1])))  # square to the sloping roof
+            cap = cylinder(0.012, 0.014, (0, half[1] / 2, size[2] + peak / 2), lean)
             obj.add_visual("body", cap, sample_colour(rng)[1], "plastic")
     for axis in range(3):  # printed panels and stripes, proud by 0.3 mm
         if rng.random() < (0.8 if axis < 2 else 0.4):
@@ -156,23 +138,14 @@ def can(rng: np.random.Generator) -> HouseholdObject:
     radius, height = rng.uniform(0.025, 0.036), rng.uniform(0.07, 0.12)
     steel = sample_steel(rng)
     mass = rng.uniform(0.12, 0.4)
-    style = str(rng.choice(["drink", "tin", "tin", "spray"]))
+    style = str(rng.choice(["drink", "tin", "tin", "jar"]))
     if style == "drink":
         k = radius * rng.uniform(0.78, 0.86)
         side = np.array([[radius, 0.009], [radius, height - 0.014], [k, height - 0.003]])
         profile = np.concatenate([[[0, 0], [k * 0.95, 0], [k, 0.002]], side, [[0, height - 0.003]]])
         obj.add_visual("body", revolve(profile, 40), rgba, "steel")
-        lid = revolve(
-            [
-                [0, height - 0.005],
-                [k, height - 0.005],
-                [k, height],
-                [k - 0.002, height],
-                [k - 0.003, height - 0.002],
-                [0, height - 0.002],
-            ],
-            32,
-        )
+        lip = [[k, height], [k - 0.002, height], [k - 0.003, height - 0.002], [0, height - 0.002]]
+        lid = revolve([[0, height - 0.005], [k, height - 0.005], *lip], 32)
         obj.add_visual("body", lid, steel, "steel")
         obj.add_visual("body", box((0.022, 0.013, 0.0012), (0.006, 0, height - 0.001)), steel, "steel")
         foot = k
@@ -185,15 +158,12 @@ def can(rng: np.random.Generator) -> HouseholdObject:
         label = revolve([[0, 0.005], [radius, 0.005], [radius, height - 0.005], [0, height - 0.005]], 40)
         obj.add_visual("body", label, rgba, "paper")
         foot = radius - 0.001
-    else:  # a small pot of paint or spice: body, coloured lid
-        side = np.array([[radius, 0.004], [radius, height * 0.8]])
-        profile = np.concatenate(
-            [[[0, 0], [radius - 0.003, 0]], side, [[radius * 0.9, height * 0.84], [0, height * 0.84]]]
-        )
-        obj.add_visual("body", revolve(profile, 40), rgba, "steel")
+    else:
+        foot = radius - 0.003
+        side = [[foot, 0], [radius, 0.004], [radius, height * 0.8], [radius * 0.9, height * 0.84]]
+        obj.add_visual("body", revolve([[0, 0], *side, [0, height * 0.84]], 40), rgba, "steel")
         lid = cylinder(radius * rng.uniform(0.84, 0.97), height * 0.17, (0, 0, height * 0.915), sections=32)
         obj.add_visual("body", lid, sample_colour(rng)[1], "plastic")
-        foot = radius - 0.003
     if rng.random() < 0.6:
         _, stripe = sample_colour(rng)
         low = rng.uniform(0.2, 0.5)
@@ -282,10 +252,10 @@ def bowl(rng: np.random.Generator) -> HouseholdObject:
     depth, base = radius * rng.uniform(0.5, 0.9), radius * rng.uniform(0.42, 0.65)
     a = np.linspace(0, np.pi / 2, 9)
     flare = rng.uniform(0.7, 1.0)
-    profile = np.c_[base + (radius - base) * np.sin(a) ** flare, depth * (1 - np.cos(a)) + 0.0]
+    profile = np.c_[base + (radius - base) * np.sin(a) ** flare, depth * (1 - np.cos(a))]
     thickness = rng.uniform(0.0028, 0.004)
-    material = "ceramic" if rng.random() < 0.7 else str(rng.choice(["plastic", "steel", "wood"]))
-    obj.add_visual("body", shell(np.concatenate([[[0, 0]], profile]), thickness), rgba, material)  # type: ignore[arg-type]
+    material: Material = "ceramic" if rng.random() < 0.7 else "plastic"
+    obj.add_visual("body", shell(np.concatenate([[[0, 0]], profile]), thickness), rgba, material)
     if rng.random() < 0.5:
         _, stripe = sample_colour(rng)
         obj.add_visual("body", band(profile[5:8]), stripe, "ceramic")
