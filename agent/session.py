@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import RunStore, write_json
-from affordagent.core.types import OutcomeName, StageRecord
+from affordagent.core.types import FunctionalQuery, OutcomeName, StageRecord
 from affordagent.graphs.state import GraspState, Grounder, Workbench
 from affordagent.robot.interface import Cell
 
@@ -80,9 +80,14 @@ def open_cell(settings: Settings) -> Cell:
 
 @dataclass(frozen=True)
 class Tools:
-    """The grounding tools and the language, loaded on first use and shared by all commands of a process."""
+    """The language and the grounding tools, loaded on first use and shared by all commands of a process."""
 
     checkpoint: Path | None = None
+
+    def understand(self, text: str) -> FunctionalQuery:
+        from affordagent.agent.language import understand
+
+        return understand(text)
 
     @cached_property
     def grounder(self) -> Grounder:
@@ -160,13 +165,11 @@ class Session:
         on_record: Callable[[StageRecord], None] = lambda record: None,
     ) -> Workbench:
         """The tools, the cell and the settings as the graph's nodes want them."""
-        from affordagent.agent.language import understand
-
         settings = self.settings
         return Workbench(
             cell=self.cell,
             store=store,
-            understand=understand,
+            understand=self.tools.understand,
             grounder=self.tools.grounder,
             fallback=self.tools.fallback,
             limits=settings.limits,
