@@ -3,8 +3,9 @@
     python -m affordagent.evaluations.episodes --scene mixed --trials 60 --masks truth --out DIR
 
 `--masks truth` replaces language and grounding by the simulator's truth, so that the rest of the chain is measured;
-`--masks model` is the chain as a user runs it, on commands of the test split of `finetune/phrases.json`. Scenes are drawn
-from seeds that no training image uses. Trials are appended to DIR/trials.jsonl as they end; a restart goes on after them.
+`--masks model` is the chain as a user runs it, on commands of the test split of `finetune/phrases.json`. Scenes are
+drawn from seeds that no training image uses. Trials are appended to DIR/trials.jsonl as they end; a restart goes on
+after them.
 """
 
 from __future__ import annotations
