@@ -72,6 +72,10 @@ class TrueTools(Tools):
     def grounder(self) -> TrueTools:
         return self
 
+    @cached_property
+    def fallback(self) -> TrueTools:
+        return self
+
     def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
         assert self.cell is not None
         (thing,) = (t for t in self.cell.truth() if t.name == self.target)
