@@ -15,7 +15,7 @@ from affordagent.core.geometry import Array, look_at, rigid
 from affordagent.robot.sim.bodies import add_object_materials, add_visuals, geom_parts, quaternion, table_of
 from affordagent.robot.sim.objects.model import HouseholdObject
 from affordagent.robot.sim.objects.shapes import rot_z, sample_colour
-from affordagent.robot.sim.placement import Footprint, footprint, gap, hull_gap
+from affordagent.robot.sim.placement import Footprint, apart, footprint, hull_gap
 from affordagent.robot.sim.scene import LOOK_CAMERA, set_visual
 from affordagent.robot.sim.textures import TABLE_KINDS, add_material, print_image, table_image
 
@@ -24,6 +24,7 @@ CLUTTER_LABEL = 255
 SURFACES, CLUTTER, WALLS, LIGHTS = 5, 7, 3, 3
 TIPPED_SHARE = 0.12
 TOUCHING_SHARE = 0.15
+LEAST_PX_PER_M = 430
 PARKED_M = (0.0, 0.0, -50.0)
 
 
@@ -52,15 +53,22 @@ def make_item(slot: int, instance: int, obj: HouseholdObject) -> Item:
     if len(obj.parts) > 7:
         raise ValueError(f"{obj.category} has {len(obj.parts)} parts, a label holds at most 7")
     item = Item(slot, instance, obj, [np.eye(3)])
-    hull = trimesh.convex.convex_hull(np.concatenate([v.mesh.vertices for v in obj.visuals]))
-    poses, probability = trimesh.poses.compute_stable_poses(hull)  # without noise: no random numbers are drawn
-    item.rests += [T[:3, :3] for T, p in zip(poses, probability, strict=True) if p > 0.05][:4]
-    points = hull.vertices
+    points = np.concatenate([v.mesh.vertices for v in obj.visuals])
+    item.rests += _stable_rotations(points)
     for R in item.rests:
         T = rigid(R, (0, 0, -float((points @ R.T)[:, 2].min())))
         item.footprints.append(footprint(obj, T))
         item.heights_m.append(float(T[2, 3]))
     return item
+
+
+def _stable_rotations(points: Array, grid: int = 16, least: float = 0.03, most: int = 4) -> list[Array]:
+    """Rotations in which the (N, 3) points' hull rests, the likeliest first. A coarse hull: it is quick, and its few
+    faces stand for the many lines a round thing can lie on."""
+    cell = np.ptp(points, axis=0).max() / grid
+    hull = trimesh.convex.convex_hull(np.unique(np.round(points / cell), axis=0) * cell)
+    poses, probability = trimesh.poses.compute_stable_poses(hull)  # draws no random numbers
+    return [T[:3, :3] for T, p in zip(poses, probability, strict=True) if p > least][:most]
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ class Pool:
         self, rng: np.random.Generator, order: list[Item], count: int
     ) -> tuple[dict[int, Array], list[Footprint]]:
         spread = rng.uniform(0.12, 0.26) * np.array([1.2, 1.0])
-        apart = 0.0 if rng.random() < TOUCHING_SHARE else rng.uniform(0.004, 0.03)
+        between = 0.0 if rng.random() < TOUCHING_SHARE else rng.uniform(0.004, 0.03)
         poses: dict[int, Array] = {}
         prints: list[Footprint] = []
         for item in order:
@@ -183,7 +191,7 @@ class Pool:
                 turned = item.footprints[rest].moved(yaw, np.zeros(2))
                 shift = target - turned.centre()
                 there = turned.moved(0.0, shift)
-                if all(gap(there, other) > apart for other in prints):
+                if all(apart(there, other, between) for other in prints):
                     prints.append(there)
                     z = item.heights_m[rest] + 0.0003
                     poses[item.slot] = rigid(rot_z(yaw) @ item.rests[rest], [*shift, z])
@@ -203,7 +211,7 @@ class Pool:
 
     def _draw_lights(self, rng: np.random.Generator) -> None:
         model, lit = self.model, int(rng.integers(1, LIGHTS + 1))
-        model.vis.headlight.ambient[:] = rng.uniform(0.12, 0.45)
+        model.vis.headlight.ambient[:] = rng.uniform(0.2, 0.45)
         model.vis.headlight.diffuse[:] = rng.uniform(0, 0.4)
         for i in range(LIGHTS):
             azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
@@ -216,14 +224,16 @@ class Pool:
     def _draw_camera(self, rng: np.random.Generator, poses: list[Array]) -> tuple[float, Array]:
         tops = np.array([T[:3, 3] for T in poses]).reshape(-1, 3)
         while True:
+            fovy = float(rng.uniform(36, 60))
             target = np.array([*rng.uniform(-0.1, 0.1, 2), 0.03])
             elevation, distance = np.deg2rad(rng.uniform(25, 85)), rng.uniform(0.45, 1.15)
             eye = target + distance * _direction(rng.uniform(0, 2 * np.pi), elevation)
+            if HEIGHT / 2 / np.tan(np.deg2rad(fovy) / 2) / distance < LEAST_PX_PER_M:
+                continue
             if len(tops) == 0 or np.linalg.norm(tops - eye, axis=1).min() > 0.28:  # not inside an object
                 break
         T = look_at(eye, target)
         T[:3, :3] = T[:3, :3] @ rot_z(rng.normal(0, 0.08))
-        fovy = float(rng.uniform(36, 60))
         self.model.cam_pos[0], self.model.cam_fovy[0] = eye, fovy
         self.model.cam_quat[0] = quaternion(T[:3, :3] @ np.diag([1.0, -1.0, -1.0]))
         return fovy, T
