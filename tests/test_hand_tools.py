@@ -13,7 +13,7 @@ from affordagent.robot.sim.objects.model import Collider, HouseholdObject
 from affordagent.robot.sim.objects.shapes import NAMED_COLOURS
 
 TOOLS = {**HAND_TOOLS, **HELD_OUT_TOOLS}
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2)
 GEOM = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
     "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
@@ -28,7 +28,7 @@ def make(name: str, seed: int) -> HouseholdObject:
 
 
 def distance_to(collider: Collider, points: np.ndarray) -> np.ndarray:
-    """(N,) signed distances in metres (negative inside) of (N, 3) object points to a box, cylinder, capsule or sphere."""
+    """(N,) signed distances in metres (negative inside) of (N, 3) object points to a collider."""
     p = transform_points(invert(collider.T_object_collider), points)
     s = collider.size
     if collider.kind == "box":
@@ -47,26 +47,35 @@ def distance_to(collider: Collider, points: np.ndarray) -> np.ndarray:
 def test_parts_meshes_and_mass(name: str) -> None:
     for seed in SEEDS:
         tool = make(name, seed)
-        assert tool.category == name and tool.part == "handle" and "handle" in tool.parts and len(tool.parts) >= 2
+        assert tool.category == name
+        assert tool.part == "handle"
+        assert "handle" in tool.parts
+        assert len(tool.parts) >= 2
         assert tool.colour in NAMED_COLOURS
         assert {c.part for c in tool.colliders} <= set(tool.parts)
         assert sum(len(v.mesh.faces) for v in tool.visuals) < 6000
         for v in tool.visuals:
-            assert v.mesh.is_watertight and v.mesh.volume > 0, (seed, v.part)
-        assert 0.05 <= tool.mass_kg <= 0.75 and all(c.mass_kg > 0 for c in tool.colliders)
+            assert v.mesh.is_watertight, (seed, v.part)
+            assert v.mesh.volume > 0, (seed, v.part)
+        assert 0.05 <= tool.mass_kg <= 0.75
+        assert all(c.mass_kg > 0 for c in tool.colliders)
         low, high = tool.bounds
-        assert abs(low[2]) < 1e-3 and high[2] < 0.09 and np.allclose(low[:2] + high[:2], 0, atol=1e-6)
+        assert abs(low[2]) < 1e-3
+        assert high[2] < 0.09
+        assert np.allclose(low[:2] + high[:2], 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_same_seed_same_tool_other_seed_other_shape(name: str) -> None:
     a, b = make(name, 3), make(name, 3)
-    assert a.colour == b.colour and a.parameters == b.parameters
+    assert a.colour == b.colour
+    assert a.parameters == b.parameters
     for u, v in zip(a.visuals, b.visuals, strict=True):
         assert np.array_equal(u.mesh.vertices, v.mesh.vertices)
     extents = np.array([np.diff(make(name, seed).bounds, axis=0)[0] for seed in range(8)])
     gaps = np.abs(extents[:, None] - extents[None]).max(-1)[np.triu_indices(8, 1)]
-    assert gaps.min() > 5e-4 and extents[:, :2].max(1).std() > 0.008
+    assert gaps.min() > 5e-4
+    assert extents[:, :2].max(1).std() > 0.008
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -99,6 +108,13 @@ def test_the_handle_can_be_pinched_from_above(name: str) -> None:
         assert any(0.008 <= width_at_mid_height(mesh) <= 0.045 for mesh in handle), seed
 
 
+@pytest.mark.parametrize("name", [n for n in TOOLS if "pliers" in n])
+def test_the_gripper_closes_over_both_handles(name: str) -> None:
+    for seed in range(8):
+        bars = [v.mesh.bounds[:, 1] for v in make(name, seed).visuals if v.part == "handle"]
+        assert np.max(bars) - np.min(bars) < 0.075, seed
+
+
 def settling_model(tools: list[HouseholdObject]) -> tuple[mujoco.MjModel, np.ndarray]:
     spec = mujoco.MjSpec()
     spec.option.timestep = 0.002
@@ -121,12 +137,13 @@ def settling_model(tools: list[HouseholdObject]) -> tuple[mujoco.MjModel, np.nda
 
 
 def test_tools_rest_as_they_say() -> None:
-    names = [(name, seed) for name in TOOLS for seed in SEEDS[:3]]
+    names = [(name, seed) for name in TOOLS for seed in SEEDS]
     model, start = settling_model([make(*n) for n in names])
     data = mujoco.MjData(model)
-    for _ in range(750):
+    for _ in range(500):
         mujoco.mj_step(model, data)
     for i, name in enumerate(names):
         moved = np.linalg.norm(data.xpos[i + 1] - start[i])
         turned = np.degrees(rotation_angle(data.xmat[i + 1].reshape(3, 3)))
-        assert moved < 0.006 and turned < 6, f"{name}: {1000 * moved:.1f} mm, {turned:.1f} degrees"
+        assert moved < 0.006, f"{name}: {1000 * moved:.1f} mm"
+        assert turned < 6, f"{name}: {turned:.1f} degrees"

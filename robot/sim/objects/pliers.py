@@ -1,4 +1,4 @@
-"""Tools of two crossing levers, procedurally: three kinds of pliers, and scissors. The pivot is the origin, jaws at +x."""
+"""Tools of two crossing levers, procedurally: three kinds of pliers, and scissors. Pivot at the origin, jaws at +x."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def shade(rgba: Rgba, factor: float) -> Rgba:
 
 def _lever_path(root: Array, length: float, belly: float, tip: float, count: int = 16) -> Array:
     """(count, 2) from the joint backwards: y grows to about `belly`, then ends at `tip`."""
-    controls = [root, (root[0] - 0.12 * length, belly), (root[0] - 0.5 * length, 1.25 * belly), (root[0] - length, tip)]
+    controls = [
+        tuple(root),
+        (root[0] - 0.12 * length, belly),
+        (root[0] - 0.5 * length, 1.25 * belly),
+        (root[0] - length, tip),
+    ]
     return bezier(controls, count)
 
 
@@ -44,8 +49,8 @@ def _grips(
     steel: Rgba,
     metal_word: str,
     bare_chance: float,
-) -> float:
-    """Handles along (N, 2) paths: steel shanks in dipped or moulded sleeves, or bare. Sets the colour, returns the height."""
+) -> None:
+    """Handles along (N, 2) paths: steel shanks in dipped or moulded sleeves, or bare. Sets the colour word."""
     width, height = rng.uniform(0.0085, 0.0125), rng.uniform(0.0105, 0.0155)
     bare = rng.random() < bare_chance
     moulded = rng.random() < 0.5
@@ -67,7 +72,6 @@ def _grips(
             obj, "handle", at_height(path[start:]), w, (height, height, height, height * 0.9), rgba, "rubber", exponent
         )
         add_bars(obj, "handle", at_height(path[: start + 1]), shank_w, height * 0.75, pieces=1)
-    return float(height * (0.8 if bare else 1.0))
 
 
 def _joint(obj: HouseholdObject, section: CrossSection, radius: float, thickness: float, steel: Rgba) -> None:
@@ -214,7 +218,7 @@ def slip_joint_pliers(rng: np.random.Generator) -> HouseholdObject:
 
 
 def locking_pliers(rng: np.random.Generator) -> HouseholdObject:
-    """Locking (vise-grip) pliers: a thick fixed handle ending in an adjusting screw, a hinged one with a release lever."""
+    """Locking (vise-grip) pliers: a thick fixed handle ends in an adjusting screw, a hinged one has a release lever."""
     style = int(rng.choice(3, p=(0.55, 0.2, 0.25)))  # curved jaws, straight jaws, long nose
     metal_word, steel = sample_metal(rng)
     obj = HouseholdObject("locking pliers", "handle", metal_word)
@@ -338,7 +342,7 @@ def locking_pliers(rng: np.random.Generator) -> HouseholdObject:
 def scissors(rng: np.random.Generator) -> HouseholdObject:
     """Scissors lying flat: finger loops (the handle) of plastic or steel, equal or one larger, blades a little open."""
     blade_length = rng.uniform(0.06, 0.13)
-    loop = rng.uniform(0.014, 0.02)  # half width of the smaller loop's hole
+    loop = rng.uniform(0.013, 0.018)  # half width of the smaller loop's hole
     bar, height = rng.uniform(0.0085, 0.011), rng.uniform(0.0095, 0.012)
     opening = np.radians(rng.uniform(1, 14))
     all_steel = rng.random() < 0.2
@@ -355,7 +359,9 @@ def scissors(rng: np.random.Generator) -> HouseholdObject:
         t = np.linspace(0, 2 * np.pi, 25)
         skew = rng.uniform(0, 0.35)
         ring = centre + np.c_[long_r * np.cos(t), side * short_r * (np.sin(t) + skew * np.sin(t) * np.cos(t))]
-        stalk = bezier([(0, side * 0.002), (-0.5 * stem, side * 0.004), centre + (long_r * 0.95, 0)], 6)
+        stalk = bezier(
+            np.array([(0, side * 0.002), (-0.5 * stem, side * 0.004), (centre[0] + long_r * 0.95, centre[1])]), 6
+        )
         section = stroke(ring, bar) + stroke(stalk, (bar * 0.9, bar))
         # handles cross at the pivot: the upper handle belongs to the lower blade
         turned_section = turned(section, -turn)

@@ -1,4 +1,4 @@
-"""What hand tools are made of beyond `shapes`: flat plates with bevels, lofts, grips with colliders, and the pose of rest."""
+"""What hand tools are made of beyond `shapes`: flat plates with bevels, lofts, and grips with their colliders."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import trimesh
 from manifold3d import CrossSection, JoinType, Manifold, OpType
 from numpy.typing import ArrayLike
 
-from affordagent.core.geometry import Array, rigid
+from affordagent.core.geometry import Array
 from affordagent.robot.sim.objects.model import Collider, HouseholdObject, Material
+from affordagent.robot.sim.objects.rest import place
+from affordagent.robot.sim.objects.shapes import Rgba, sample_colour, sample_wood
 
-SMALL_M = 1e-6
 SLIM_M = 0.0165  # a bar thinner than this is touched as a box, a thicker one as capsules
 
 
@@ -30,6 +31,12 @@ def at_height(path_xy: ArrayLike, z: float = 0.0) -> Array:
     """(N, 2) -> (N, 3) at constant height."""
     path = np.asarray(path_xy, float)
     return np.c_[path, np.full(len(path), z)]
+
+
+def along_x(start: float, end: float, count: int = 12, z: float = 0.0) -> Array:
+    """(count, 3) points from x = start to x = end at height z."""
+    x = np.linspace(start, end, count)
+    return np.c_[x, 0 * x, np.full(count, z)]
 
 
 def spread(values: ArrayLike, count: int) -> Array:
@@ -194,41 +201,12 @@ def finished(obj: HouseholdObject, masses_kg: Mapping[str, float]) -> HouseholdO
         density = masses_kg[part] / sum(collider_volume(c) for c in own)
         weighed += [replace(c, mass_kg=float(density * collider_volume(c))) for c in own]
     obj.colliders = weighed
-    return laid_to_rest(obj)
+    return place(obj)
 
 
-def laid_to_rest(obj: HouseholdObject) -> HouseholdObject:
-    """Roll the object onto the nearest face of its convex hull that carries its centre of mass, and centre it.
-
-    A face carries the object when the centre of mass, projected along the face's normal, falls inside it. The object's
-    parts are moved in place; x, y of the middle of the bounding box and the lowest z become 0.
-    """
-    hull = trimesh.convex.convex_hull(np.concatenate([v.mesh.vertices for v in obj.visuals]))
-    masses = np.array([c.mass_kg for c in obj.colliders])
-    centre = masses @ np.array([c.T_object_collider[:3, 3] for c in obj.colliders]) / masses.sum()
-    normals, corners = hull.face_normals, hull.triangles  # (F, 3), (F, 3, 3)
-    foot = centre + normals * np.sum((corners[:, 0] - centre) * normals, axis=1, keepdims=True)
-    inside = np.all(
-        [
-            np.sum(np.cross(np.roll(corners, -1, 1)[:, i] - corners[:, i], foot - corners[:, i]) * normals, 1)
-            > -(SMALL_M**2)
-            for i in range(3)
-        ],
-        axis=0,
-    )
-    carrying = np.flatnonzero(inside)
-    down = normals[carrying[np.argmin(normals[carrying, 2])]]
-    R = trimesh.geometry.align_vectors(down, [0, 0, -1.0])[:3, :3]
-    yaw = np.arctan2(R[1, 0], R[0, 0])  # align_vectors is free to turn about z: take that turn out again
-    R = trimesh.transformations.rotation_matrix(-yaw, [0, 0, 1])[:3, :3] @ R
-    apply_pose(obj, rigid(R, (0, 0, 0)))
-    low, high = obj.bounds
-    apply_pose(obj, rigid(np.eye(3), (-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2])))
-    return obj
-
-
-def apply_pose(obj: HouseholdObject, T_new_old: Array) -> None:
-    """Move every part of the object (in place)."""
-    for v in obj.visuals:
-        v.mesh.apply_transform(T_new_old)
-    obj.colliders = [replace(c, T_object_collider=T_new_old @ c.T_object_collider) for c in obj.colliders]
+def wood_or_colour(rng: np.random.Generator, wood_chance: float) -> tuple[str, Rgba, Material]:
+    """Colour word, shade and material of a handle."""
+    if rng.random() < wood_chance:
+        return "brown", sample_wood(rng), "wood"
+    word, rgba = sample_colour(rng)
+    return word, rgba, "rubber"
