@@ -1,0 +1,280 @@
+"""A command in, a FunctionalQuery out: offline, without a language model.
+
+The order matters: safety first, then what kind of sentence it is, then the object (a name of the catalogue, a noun of
+the person's own, or a function that some category serves), then how it is to be held and handled.
+"""
+
+from __future__ import annotations
+
+import re
+
+from affordagent.agent.language import details, intent
+from affordagent.agent.language.names import LIGHT, Mention, mentions
+from affordagent.agent.language.nouns import NounPhrase, moved_noun
+from affordagent.agent.language.retrieval import OFF_TOPIC, category_scores, probabilities
+from affordagent.agent.language.safety import refuse_harm, without_limit_talk
+from affordagent.agent.language.words import PUNCTUATION, clean, is_readable, tokens
+from affordagent.core.catalogue import catalogue
+from affordagent.core.types import Candidate, FunctionalQuery, Intent
+
+MIN_SIMILARITY = 0.33  # of the best category, below it no function is recognised
+MIN_PROBABILITY = 0.14  # of the best category among 24 and "off topic"
+MAX_CANDIDATES = 5
+
+_THEN = re.compile(
+    r"[,;.]?\s*\b(?:and then|then|afterwards|after that|and after|and afterwards|, later|next,)\b\s*,?\s*"
+)
+_PURPOSE = re.compile(r"\b(?:to|for|so that|so i can|because) (?!me\b|us\b|him\b|her\b|the (?:left|right)|anna\b)(.+)$")
+_QUESTIONS = {
+    "language": "I understand English only when I work offline. Could you say it in English?",
+    "pointing": "I cannot see where you point. What is it called, or what is it for?",
+    "flat": "Which object do you mean, or what do you want to do with it?",
+    "refer_back": "Which one do you mean? Please name the object, its colour or where it is.",
+}
+
+
+def understand(text: str) -> FunctionalQuery:
+    """What the person wants.
+
+    Questions, "stop" and small talk come back with their intent and without a category; the caller answers or refuses.
+    A thing that is named but not in the catalogue keeps its own name (`object_words`, `category` None).
+
+    Raises:
+        StageFailure: language.empty, language.too_long.
+        Refused: language.refused, when somebody would be hurt.
+    """
+    cleaned = clean(text)
+    lower = cleaned.lower()
+    refuse_harm(lower)
+    lower, ignored = without_limit_talk(lower)
+    words = tokens(lower)
+    kind = intent.non_motion(lower)
+    if kind is None and not is_readable(lower, words) and not (ignored and not words):
+        return _unclear(cleaned, "none", "language", ignored)
+    lower = _joined(words)
+    kind = kind or intent.non_motion(lower)
+    if kind is not None:
+        return _without_motion(cleaned, kind, lower, words, ignored)
+    if not words:
+        return FunctionalQuery(text=cleaned, intent="none", constraints=ignored)
+    first, later = _first_and_later(lower)
+    return _request(cleaned, first, ignored + later)
+
+
+def understand_many(texts: list[str]) -> list[FunctionalQuery]:
+    """`understand` for each text; raises at the first that raises."""
+    return [understand(text) for text in texts]
+
+
+def _request(text: str, lower: str, constraints: list[str]) -> FunctionalQuery:
+    words = tokens(lower)
+    found = mentions(words)
+    phrase = moved_noun(words)
+    chosen = _named(found, phrase)
+    common = {"text": text, "intent": intent.motion(lower), "function": _function(lower, chosen is not None)}
+    constraints = details.constraints_of(lower) + constraints
+    if chosen is not None:
+        candidates = _named_candidates(chosen, lower)
+        others = [
+            m
+            for m in found
+            if m.role == "object" and m.start > chosen.start and not m.categories.keys() & chosen.categories.keys()
+        ]
+        constraints += [f"then: {' '.join(words[m.start : m.end])}" for m in others]
+        best = candidates[0].name
+        return FunctionalQuery(
+            **common,
+            category=best,
+            candidates=candidates,
+            object_words=" ".join(words[chosen.start : chosen.end]),
+            part=details.part_of(lower) or catalogue()[best].part,
+            attributes=_attributes(lower, words, chosen.start),
+            constraints=constraints,
+        )
+    if phrase is not None and not phrase.generic:
+        rest = [c for c in _functional_candidates(lower, words, found) if c.score < 0.9][: MAX_CANDIDATES - 1]
+        rest = [c.model_copy(update={"score": round(0.3 * c.score, 4)}) for c in rest]
+        return FunctionalQuery(
+            **common,
+            candidates=[Candidate(name=phrase.noun, score=0.7, known=False), *rest],
+            object_words=phrase.noun,
+            part=details.part_of(lower),
+            attributes=_attributes(lower, words, phrase.end) | details.adjectives(list(phrase.modifiers)),
+            constraints=constraints,
+        )
+    return _by_function(common, lower, words, found, phrase, constraints)
+
+
+def _by_function(
+    common: dict[str, object],
+    lower: str,
+    words: list[str],
+    found: list[Mention],
+    phrase: NounPhrase | None,
+    constraints: list[str],
+) -> FunctionalQuery:
+    """The category whose uses are nearest to the sentence, or a question when none stands out."""
+    attributes = _attributes(lower, words, phrase.end if phrase else len(words))
+    part = details.part_of(lower)
+    content = _content_words(words)
+    if phrase is not None and phrase.generic and not content:
+        return FunctionalQuery(
+            **{**common, "function": None},
+            part=part,
+            attributes=attributes,
+            constraints=constraints,
+            needs_clarification=True,
+            question=_QUESTIONS["pointing" if {"that", "this", "there"} & set(words) else "flat"],
+        )
+    candidates = _functional_candidates(lower, words, found)
+    if phrase is None and common["intent"] == "place":  # "put a hole in the wall" moves no object
+        common = common | {"intent": "pick"}
+    if not candidates:
+        bare = phrase is None and not re.search(r"\b(?:i|we|me|need|want|something|what)\b", lower)
+        kind: Intent = "none" if bare and common["intent"] == "pick" else common["intent"]  # type: ignore[assignment]
+        return FunctionalQuery(
+            **{**common, "intent": kind},
+            attributes=attributes,
+            constraints=constraints,
+            needs_clarification=True,
+            question=_QUESTIONS["flat"],
+        )
+    best = candidates[0].name
+    return FunctionalQuery(
+        **common,
+        category=best,
+        candidates=candidates,
+        part=part or catalogue()[best].part,
+        attributes=attributes,
+        constraints=constraints,
+    )
+
+
+def _named(found: list[Mention], phrase: NounPhrase | None) -> Mention | None:
+    """The mention that is the object of the request, None when only landmarks or the like are named.
+
+    With "something" or an unknown noun as the object of the moving verb, names elsewhere are context.
+    """
+    objects = [m for m in found if m.role == "object"]
+    if phrase is not None:
+        inside = [m for m in objects if phrase.start <= m.start < phrase.end]
+        if inside:
+            return max(inside, key=lambda m: m.end)  # the head of an English compound comes last
+        before = [m for m in objects if m.start < phrase.start]
+        if before and phrase.generic:
+            return before[0]
+        after = [m for m in objects if m.start >= phrase.end]
+        return after[0] if after and phrase.generic and phrase.noun in ("it", "them", "one") else None
+    if objects:
+        return objects[0]
+    instruments = [m for m in found if m.role == "instrument"]
+    return instruments[0] if instruments else None
+
+
+def _named_candidates(chosen: Mention, lower: str) -> list[Candidate]:
+    """A plain name is sure; a generic one ("wrench") is shared out by weight and by what else the sentence says."""
+    if len(chosen.categories) == 1:
+        return [Candidate(name=next(iter(chosen.categories)), score=0.95, known=True)]
+    raw = chosen.categories
+    words = tokens(lower)
+    if _content_words(words[: chosen.start] + words[chosen.end :]):
+        hints = probabilities({n: s for n, s in category_scores(lower).items() if n in raw})
+        raw = {name: weight * (0.25 + hints[name]) for name, weight in raw.items()}
+    total = sum(raw.values())
+    ranked = sorted(raw.items(), key=lambda pair: -pair[1])
+    return [Candidate(name=name, score=round(0.95 * value / total, 4), known=True) for name, value in ranked]
+
+
+def _functional_candidates(lower: str, words: list[str], found: list[Mention]) -> list[Candidate]:
+    """Categories by function, best first; empty when the sentence is about something else or about anything.
+
+    Landmarks are cut out of the sentence, and what is worked on or ruled out is not proposed.
+    """
+    kept = list(words)
+    for mention in found:
+        if mention.role in ("landmark", "negated"):
+            start = mention.start
+            while start > 0 and (
+                kept[start - 1] in LIGHT or kept[start - 1] in ("next", "to", "beside", "near", "not", "of", "by")
+            ):
+                start -= 1
+            kept[start : mention.end] = [""] * (mention.end - start)
+    scores = category_scores(_joined([w for w in kept if w]) or lower)
+    shares = probabilities(scores)
+    excluded = {c for m in found if m.role in ("landmark", "negated", "patient") for c in m.categories}
+    if next(iter(shares)) == OFF_TOPIC:
+        return []
+    ranked = [(n, p) for n, p in shares.items() if n != OFF_TOPIC and n not in excluded]
+    best, probability = ranked[0]
+    if scores[best] < MIN_SIMILARITY or probability < MIN_PROBABILITY:
+        return []
+    return [Candidate(name=n, score=round(p, 4), known=True) for n, p in ranked[:MAX_CANDIDATES]]
+
+
+def _attributes(lower: str, words: list[str], noun_at: int) -> dict[str, str]:
+    """Adjectives right before the noun, or said of "one"; and the place."""
+    start = noun_at
+    while start > 0 and words[start - 1] in LIGHT:
+        start -= 1
+    found = details.adjectives(words[start:noun_at])
+    for match in re.finditer(r"\b(\w+) one\b|\bthat(?:'s| is) (\w+)\b", lower):
+        found = details.adjectives([match[1] or match[2]]) | found
+    place = details.position_of(lower)
+    return found | ({"position": place} if place else {})
+
+
+def _function(lower: str, named: bool) -> str | None:
+    """What it is for. With a named object only a stated purpose counts; else the sentence itself is the purpose."""
+    if not named:
+        return lower
+    match = _PURPOSE.search(lower)
+    return match[1].strip(" .!?") if match and len(match[1].split()) > 1 else None
+
+
+def _first_and_later(lower: str) -> tuple[str, list[str]]:
+    """ "first X, afterwards Y" -> X and ["then: Y"]: one object at a time."""
+    head, *later = _THEN.split(lower)
+    if not later or not head.strip() or len(head.split()) < 2:
+        return lower, []
+    return re.sub(r"^\s*first(?:ly)?,?\s+", "", head), [
+        f"then: {part.strip(' .!')}" for part in later if part.strip(" .!")
+    ]
+
+
+_EMPTY_WORDS = frozenset(
+    "give hand pass bring get take grab pick fetch lift me us i we you please can could would will need want to up over"
+    " there here that this it something thing things anything object item stuff one the a an some any of on in at for with"
+    " is are was be my your from table bench robot now just like have let find do what which and them those these".split()
+)
+
+
+def _content_words(words: list[str]) -> list[str]:
+    """Words that could tell what is meant."""
+    plain = [w for w in words if w[0] not in PUNCTUATION and w not in _EMPTY_WORDS]
+    return [
+        w for w in plain if not details.adjectives([w]) and w not in ("left", "right", "careful", "carefully", "slowly")
+    ]
+
+
+def _joined(words: list[str]) -> str:
+    return re.sub(r" ([.,;:!?)])", r"\1", " ".join(words))
+
+
+def _without_motion(text: str, kind: Intent, lower: str, words: list[str], constraints: list[str]) -> FunctionalQuery:
+    if kind != "refer_back":
+        return FunctionalQuery(text=text, intent=kind, constraints=constraints)
+    return FunctionalQuery(
+        text=text,
+        intent=kind,
+        part=details.part_of(lower),
+        attributes=_attributes(lower, words, len(words)),
+        constraints=constraints,
+        needs_clarification=True,
+        question=_QUESTIONS["refer_back"],
+    )
+
+
+def _unclear(text: str, kind: Intent, question: str, constraints: list[str]) -> FunctionalQuery:
+    return FunctionalQuery(
+        text=text, intent=kind, constraints=constraints, needs_clarification=True, question=_QUESTIONS[question]
+    )
