@@ -18,7 +18,7 @@ from affordagent.core.geometry import Array
 from affordagent.core.types import Mask, RgbdFrame
 
 MIN_PIXELS = 30  # a piece smaller than this is noise
-TOUCHING_M = 0.012  # pieces nearer than this may be one thing
+TOUCHING_M = 0.015  # pieces nearer than this may be one thing
 MIN_FLOOR_M2 = 8e-4  # an enclosed hole smaller than this is no floor of a pan
 BRIDGE_M = 0.05  # longest depth hole that two collinear pieces of a tool may span
 
@@ -43,8 +43,9 @@ def connect(
     distance (5 sigma, at least 1.2 mm: the blade of a spatula).
     """
     smooth = cv2.medianBlur(np.nan_to_num(height, nan=0.0).astype(np.float32), 3)
+    valid = valid & (height > 0.5 * smooth)  # the median must not carry an object's rim onto the table behind it
     clear = valid & (smooth > np.maximum(0.005, 4 * sigma))
-    clear = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
+    clear = opened_2x2(clear)
     likely = valid & (smooth > np.maximum(0.0025, 2.5 * sigma))
     around = cv2.dilate(clear.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     sheet = valid & (smooth > np.maximum(0.0012, 5 * sigma))
@@ -55,6 +56,12 @@ def connect(
     keep = (count >= MIN_PIXELS) & (backed >= 0.1 * count)
     keep[0] = False
     return np.where(keep[labels], labels, 0).astype(np.int32)
+
+
+def opened_2x2(mask: Mask) -> Mask:
+    """Opening by a 2 x 2 square. (OpenCV's own MORPH_OPEN shifts the result by a pixel when the kernel is even.)"""
+    square = np.ones((2, 2), np.uint8)
+    return cv2.dilate(cv2.erode(mask.astype(np.uint8), square, anchor=(0, 0)), square, anchor=(1, 1)) > 0
 
 
 def _reached(mask: Mask, seeds: Mask) -> Mask:

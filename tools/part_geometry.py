@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array
 from affordagent.core.types import Mask, ObjectProposal, RgbdFrame, TableScene
+from affordagent.tools.clusters import opened_2x2
 
 Side = Literal["narrow", "wide", "tall"]
 
@@ -123,8 +124,7 @@ def part_by_geometry(
 
 def _tidy(part: Mask, whole: Mask) -> Mask | None:
     """The part without specks: its largest component and those at least a fifth as large."""
-    opened = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(opened_2x2(part).astype(np.uint8), connectivity=8)
     if count < 2:
         return None
     area = stats[1:, cv2.CC_STAT_AREA]
