@@ -31,6 +31,8 @@ TCP_PAST_PINCH_M = 0.008
 SERVO_LAG_S = 0.2  # kd / kp of the arm's position servos
 PAD_FRICTION = (0.8, 0.005, 0.0001)  # sliding, torsional (m), rolling (m)
 TIMESTEP_S = 0.002
+VISUAL_GROUP = 2  # of Menagerie's drawn geoms; its colliders are in group 3
+_SHELL = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
 
 
 def _menagerie() -> Path:
@@ -47,40 +49,64 @@ def set_physics(spec: mujoco.MjSpec) -> None:
 
 
 @cache
-def _decimated(path: Path, max_faces: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Flat vertices and faces of a mesh file with about `max_faces` triangles left (quadric decimation)."""
-    import open3d as o3d
-    import trimesh
+def _coarse_meshes(file: Path, max_faces: int) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    """Flat vertices and faces of each mesh of a model, by name."""
+    model = mujoco.MjSpec.from_file(str(file)).compile()
+    coarse = {}
+    for i in range(model.nmesh):
+        mesh = model.mesh(i)
+        vertices = model.mesh_vert[mesh.vertadr[0] :][: mesh.vertnum[0]]
+        R = np.zeros(9)
+        mujoco.mju_quat2Mat(R, model.mesh_quat[i])  # the compiler has moved each mesh to its inertial frame
+        vertices = vertices @ R.reshape(3, 3).T + model.mesh_pos[i]
+        faces = model.mesh_face[mesh.faceadr[0] :][: mesh.facenum[0]]
+        vertices, faces = _coarse(vertices, faces, max_faces)
+        coarse[mesh.name] = vertices.astype(np.float32).ravel(), faces.astype(np.int32).ravel()
+    return coarse
 
-    mesh = trimesh.load_mesh(path)
-    mesh.merge_vertices(merge_norm=True, merge_tex=True)
-    small = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(np.asarray(mesh.vertices)), o3d.utility.Vector3iVector(np.asarray(mesh.faces))
-    )
-    if len(small.triangles) > max_faces:
-        small = small.simplify_quadric_decimation(max_faces)
-    return np.asarray(small.vertices, np.float32).ravel(), np.asarray(small.triangles, np.int32).ravel()
+
+def _coarse(
+    vertices: NDArray[np.floating], faces: NDArray[np.integer], max_faces: int
+) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
+    """Merge the vertices of ever larger cubes until few enough triangles remain."""
+    few, size_m = faces, 0.002
+    points = vertices
+    while len(few) > max_faces:
+        cells = ((vertices - vertices.min(0)) / size_m).astype(np.int64)
+        keys = (cells[:, 0] * 4096 + cells[:, 1]) * 4096 + cells[:, 2]
+        _, index, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        points = np.stack([np.bincount(index, column) for column in vertices.T], axis=1) / counts[:, None]
+        few = index[faces]
+        few = few[(few[:, 0] != few[:, 1]) & (few[:, 1] != few[:, 2]) & (few[:, 0] != few[:, 2])]
+        size_m *= 1.5
+    return points, few
 
 
-def _decimate(spec: mujoco.MjSpec, folder: Path, max_faces: int) -> None:
-    for mesh in spec.meshes:
-        vertices, faces = _decimated(folder / "assets" / mesh.file, max_faces)
-        mesh.uservert, mesh.userface, mesh.file = vertices, faces, ""
+def _make_coarse(spec: mujoco.MjSpec, file: Path, max_faces: int) -> None:
+    """Draw coarse meshes; the meshes that only contacts need stay as they are."""
+    for name, (vertices, faces) in _coarse_meshes(file, max_faces).items():
+        spec.add_mesh(name=f"{name}_coarse", uservert=vertices, userface=faces, inertia=_SHELL)
+    for geom in spec.geoms:
+        if geom.group == VISUAL_GROUP:
+            geom.meshname = f"{geom.meshname}_coarse"
+    used = {geom.meshname for geom in spec.geoms}
+    for mesh in list(spec.meshes):
+        if mesh.name not in used:
+            spec.delete(mesh)
 
 
 def arm_spec(max_faces: int | None = None) -> mujoco.MjSpec:
     """UR5e + 2F-85, names without PREFIX: the caller attaches it to its scene.
 
-    max_faces: decimate every mesh to about this many triangles (None = as they are), for faster rendering; the convex
-    hulls that the gripper collides with move by less than a millimetre.
+    max_faces: draw meshes of at most this many triangles (None = as they are), for faster rendering; contacts are the
+    same.
     """
-    folders = _menagerie() / "universal_robots_ur5e", _menagerie() / "robotiq_2f85"
-    arm = mujoco.MjSpec.from_file(str(folders[0] / "ur5e.xml"))
-    gripper = mujoco.MjSpec.from_file(str(folders[1] / "2f85.xml"))
-    for spec, folder in zip((arm, gripper), folders, strict=True):
+    files = [_menagerie() / "universal_robots_ur5e" / "ur5e.xml", _menagerie() / "robotiq_2f85" / "2f85.xml"]
+    arm, gripper = (mujoco.MjSpec.from_file(str(file)) for file in files)
+    for spec, file in zip((arm, gripper), files, strict=True):
         set_physics(spec)  # equal options everywhere, or `attach` warns
         if max_faces is not None:
-            _decimate(spec, folder, max_faces)
+            _make_coarse(spec, file, max_faces)
     for key in list(arm.keys):
         arm.delete(key)
     for light in list(arm.lights):
@@ -89,7 +115,8 @@ def arm_spec(max_faces: int | None = None) -> mujoco.MjSpec:
         if geom.name.endswith(("pad1", "pad2")):
             geom.friction, geom.condim, geom.priority = list(PAD_FRICTION), 4, 1
     pinch = gripper.site("pinch")
-    gripper.body("base").add_site(name="tcp", pos=np.asarray(pinch.pos) + [0, 0, TCP_PAST_PINCH_M], quat=pinch.quat)
+    position = np.asarray(pinch.pos) + [0, 0, TCP_PAST_PINCH_M]
+    gripper.body("base").add_site(name="tcp", pos=position, quat=pinch.quat, group=pinch.group)  # not drawn
     arm.attach(gripper, site=arm.site("attachment_site"), prefix=GRIPPER_PREFIX)
     for body in arm.bodies:
         if body.name != "world":

@@ -104,7 +104,7 @@ class SimArm:
         off = float(np.abs(self.data.qpos[self._q] - trajectory.positions[0]).max())
         if off > START_TOLERANCE_RAD:
             message = (
-                f"the motion starts {off:.3f} rad from the arm, limit {START_TOLERANCE_RAD}: plan from where it is"
+                f"the motion starts {off:.3f} rad from the arm, limit {START_TOLERANCE_RAD}: plan from there"
             )
             return MotionResult(False, off, "execution.start_mismatch", message)
         dt = CONTROL_STEPS * self.model.opt.timestep

@@ -91,7 +91,7 @@ def _hold_checks(log: dict[str, PhaseLog], aimed_at: str | None, measured: dict[
         "lifted": measured["lift_m"] >= LIFTED_M,
         "held_2s": held_share >= HELD_SHARE and measured["lift_m"] >= LIFTED_M,
         "slip": measured["slip_m"] < SLIP_M,
-        "rotation": measured["rotation_rad"] < ROTATION_RAD,
+        "rotation": measured["rotation_rad"] < float(ROTATION_RAD),
     }
 
 

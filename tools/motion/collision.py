@@ -16,6 +16,8 @@ from scipy.spatial import cKDTree
 from affordagent.core.geometry import Array
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.model import GRIPPER_PREFIX, MAX_OPENING_M, PREFIX
+from affordagent.tools.depth_projection import voxel_downsample
+from affordagent.tools.grasping.collision import drop_to_table
 from affordagent.tools.motion.kinematics import TABLE, ArmKinematics, planning_model
 
 Hit = Literal["self", "table", "workspace", "obstacle", "target"]
@@ -79,30 +81,10 @@ def link_spheres() -> LinkSpheres:
     return LinkSpheres(*(np.concatenate(parts) for parts in (bodies, offsets, radii, fingers)))
 
 
-def thin(points: Array, spacing_m: float = _POINT_SPACING_M) -> Array:
-    """One of the points in every cube of `spacing_m`; the same points for the same input."""
-    if not len(points):
-        return np.zeros((0, 3))
-    _, first = np.unique(np.floor(points / spacing_m).astype(np.int64), axis=0, return_index=True)
-    return points[np.sort(first)]
-
-
-def fill_below(points: Array, floor_z_m: float, spacing_m: float = 0.008) -> Array:
-    """Observed points and the columns below them: a camera sees the tops of things, the arm must also miss the rest."""
-    if not len(points):
-        return np.zeros((0, 3))
-    cells = np.floor(points[:, :2] / spacing_m).astype(np.int64)
-    _, index = np.unique(cells, axis=0, return_inverse=True)
-    top_z = np.full(index.max() + 1, -np.inf)
-    np.maximum.at(top_z, index, points[:, 2])
-    centre = np.zeros((len(top_z), 2))
-    np.add.at(centre, index, points[:, :2])
-    centre /= np.bincount(index)[:, None]
-    columns = [
-        np.c_[np.broadcast_to(xy, (n, 2)), floor_z_m + spacing_m * np.arange(n)]
-        for xy, n in zip(centre, np.maximum(0, np.ceil((top_z - floor_z_m) / spacing_m)).astype(int), strict=True)
-    ]
-    return np.concatenate([points, *columns])
+def solid(points: Array, table_z_m: float) -> Array:
+    """(N, 3) -> (M, 3) thinned points and what may be below them: a camera sees the tops of things only."""
+    thinned = voxel_downsample(points, _POINT_SPACING_M)
+    return voxel_downsample(drop_to_table(thinned, table_z_m), _POINT_SPACING_M)
 
 
 class _Points:
@@ -146,8 +128,8 @@ class CollisionWorld:
         self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
         kinematics.data.mocap_pos[0] = [0, 0, table_z_m]
         centres = self._centres(start_q, MAX_OPENING_M)
-        self.obstacles = _Points(self._without_arm(fill_below(thin(obstacles), table_z_m), centres))
-        self.target = _Points(self._without_arm(thin(target), centres))
+        self.obstacles = _Points(self._without_arm(solid(obstacles, table_z_m), centres))
+        self.target = _Points(self._without_arm(voxel_downsample(target, _POINT_SPACING_M), centres))
 
     def _without_arm(self, points: Array, centres: Array) -> Array:
         if not len(points):

@@ -17,6 +17,7 @@ from affordagent.robot.model import (
     JOINT_NAMES,
     PREFIX,
     TCP_SITE,
+    VISUAL_GROUP,
     attach_arm,
     openings_of_drivers,
     set_fingers,
@@ -44,7 +45,7 @@ def planning_model() -> mujoco.MjModel:
     )
     attach_arm(spec)
     for geom in list(spec.geoms):
-        if geom.group == 2:
+        if geom.group == VISUAL_GROUP:
             spec.delete(geom)
         elif geom.name != TABLE:  # the gripper's own parts touch each other by design
             gripper = geom.parent.name.startswith(PREFIX + GRIPPER_PREFIX)

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
@@ -59,16 +60,35 @@ class _Planner:
         """(waypoints to the pre-grasp, the straight lines), or the reason of the way that got furthest."""
         reaches: list[_Reach] = []
         reasons: list[_No] = []
-        for T_base_tcp in (grasp.T_base_tcp, grasp.T_base_tcp @ _FLIP):
-            branches = self.arm.inverse(T_base_tcp, self.start_q)
-            if not branches:
-                reasons.append(self._unreachable(T_base_tcp))
-            for q in branches:
-                found = self._straight_lines(T_base_tcp, q, grasp.width_m, opening_m)
-                (reasons if isinstance(found, _No) else reaches).append(found)  # type: ignore[arg-type]
-        if not reaches:
-            return max(reasons, key=lambda no: no.depth)
-        return self._free_path(reaches, opening_m, seed)
+        for T_base_tcp, q in self._branches(grasp.T_base_tcp):
+            found = self._straight_lines(T_base_tcp, q, grasp.width_m, opening_m)
+            if isinstance(found, _No):
+                reasons.append(found)
+                continue
+            path = self._free_path(found, opening_m, seed, checks=0)
+            if path is not None:
+                return path, found
+            reaches.append(found)
+        for reach in reaches[:_SEARCHES]:
+            path = self._free_path(reach, opening_m, seed, self.limits.planning_checks)
+            if path is not None:
+                return path, reach
+        if reaches:
+            message = f"no free path to the pre-grasp within {self.limits.planning_checks} checked postures"
+            return _No(4, "planning.no_path", message, "clear the space between the robot and the object")
+        return max(reasons, key=lambda no: no.depth) if reasons else self._unreachable(grasp.T_base_tcp)
+
+    def _branches(self, T_base_tcp: Array) -> list[tuple[Array, Array]]:
+        """(T_base_tcp, joints) of both turns of the hand and all branches of the arm, nearest to the start first."""
+        poses = (T_base_tcp, T_base_tcp @ _FLIP)
+        found = [(T, q) for T in poses for q in self.arm.inverse(T, self.start_q)]
+        return sorted(found, key=lambda pair: float(np.abs(pair[1] - self.start_q).max()))
+
+    def _free_path(self, reach: _Reach, opening_m: float, seed: int, checks: int) -> Array | None:
+        def free(q: Array) -> bool:
+            return self.world.hit(q, opening_m) is None
+
+        return plan_path(self.start_q, reach.approach[0], free, np.random.default_rng(seed), checks)
 
     def _unreachable(self, T_base_tcp: Array) -> _No:
         reach = self.arm.reach_m(T_base_tcp)
@@ -121,20 +141,6 @@ class _Planner:
             return _No(2, "planning.singularity", message, "move the object away from the edge of the arm's reach")
         return np.stack(joints)
 
-    def _free_path(self, reaches: list[_Reach], opening_m: float, seed: int) -> tuple[Array, _Reach] | _No:
-        def free(q: Array) -> bool:
-            return self.world.hit(q, opening_m) is None
-
-        reaches = sorted(reaches, key=lambda r: float(np.abs(r.approach[0] - self.start_q).max()))
-        for checks, tried in ((0, reaches), (self.limits.planning_checks, reaches[:_SEARCHES])):
-            for reach in tried:  # all straight paths first: they are quick to check and to drive
-                rng = np.random.default_rng(seed)
-                path = plan_path(self.start_q, reach.approach[0], free, rng, checks)
-                if path is not None:
-                    return path, reach
-        message = f"no free path to the pre-grasp within {self.limits.planning_checks} checked postures"
-        return _No(4, "planning.no_path", message, "clear the space between the robot and the object")
-
 
 def _blocked(depth: float, where: str, hit: Hit) -> _No:
     code, what, mend = {
@@ -161,20 +167,24 @@ def _check_start(planner: _Planner) -> None:
         )
 
 
+def _highest(points: Array) -> tuple[NDArray[np.int64], Array]:
+    """Keys of the occupied vertical columns of side ON_TOP_CELL_M and the height of the highest point of each."""
+    cells = np.floor(points[:, :2] / ON_TOP_CELL_M).astype(np.int64)
+    keys, index = np.unique(cells[:, 0] * 100_000 + cells[:, 1], return_inverse=True)
+    top = np.full(len(keys), -np.inf)
+    np.maximum.at(top, index, points[:, 2])
+    return keys, top
+
+
 def _check_lift(cloud: PartCloud) -> None:
     """Something that lies on the object would be lifted, or thrown, with it."""
     if not len(cloud.obstacles) or not len(cloud.object):
         return
-    cells = [np.floor(points[:, :2] / ON_TOP_CELL_M).astype(np.int64) for points in (cloud.object, cloud.obstacles)]
-    tops: dict[tuple[int, int], float] = {}
-    for cell, z in zip(map(tuple, cells[0].tolist()), cloud.object[:, 2], strict=True):
-        tops[cell] = max(tops.get(cell, -np.inf), float(z))
-    covered = {
-        cell
-        for cell, z in zip(map(tuple, cells[1].tolist()), cloud.obstacles[:, 2], strict=True)
-        if z > tops.get(cell, np.inf) + ON_TOP_M
-    }
-    share = len(covered) / len(tops)
+    object_cells, tops = _highest(cloud.object)
+    obstacle_cells, heights = _highest(cloud.obstacles)
+    _, at_object, at_obstacle = np.intersect1d(object_cells, obstacle_cells, return_indices=True)
+    covered = heights[at_obstacle] > tops[at_object] + ON_TOP_M
+    share = float(covered.sum() / len(tops))
     if share > MAX_COVERED:
         raise StageFailure(
             "plan",
