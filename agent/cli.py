@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace) -> int:
     if (folder / "events.jsonl").exists():
         raise AffordAgentError(f"{folder} already holds a run; choose another --out")
     console.print(f"[bold]{_short(args.text)}[/bold]", markup=True)
-    with console.status("opening the cell") as status, Session(settings) as session:
+    with console.status("opening the cell") as status, Session(settings, record=not args.no_report) as session:
 
         def on_record(record: StageRecord) -> None:
             mark = {"ok": "[green]✓[/green]", "failed": "[red]✗[/red]"}.get(record.status, "[yellow]•[/yellow]")
@@ -99,9 +99,9 @@ def _run(args: argparse.Namespace) -> int:
         result = session.run(args.text, folder, on_stage=status.update, on_record=on_record, ask=ask)
         if not args.no_report:
             status.update("writing the report")
-            from affordagent.agent.report import write_report
+            from affordagent.agent.report import VIDEO, write_report
 
-            session.save_video(folder)
+            session.cell.save_video(folder / VIDEO)
             write_report(folder)
     if args.json:
         print(json.dumps(result.as_json()))

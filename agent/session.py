@@ -59,8 +59,8 @@ class RunResult:
         }
 
 
-def open_cell(settings: Settings) -> Cell:
-    """The cell that `settings.cell` names.
+def open_cell(settings: Settings, record: bool = False) -> Cell:
+    """The cell that `settings.cell` names. record: keep pictures of simulated motions for a video.
 
     Raises:
         AffordAgentError: no such kind of cell, or no such scene.
@@ -70,7 +70,8 @@ def open_cell(settings: Settings) -> Cell:
         from affordagent.robot.sim.cell import SimCell
         from affordagent.robot.sim.scene import sample_scene
 
-        return SimCell(sample_scene(settings.scene, settings.seed), noise=settings.noise, seed=settings.seed)
+        scene = sample_scene(settings.scene, settings.seed)
+        return SimCell(scene, noise=settings.noise, seed=settings.seed, record=record)
     if kind == "frame" and where:
         from affordagent.robot.frame_cell import FrameCell
 
@@ -111,10 +112,10 @@ def run_folder(root: Path, command: str) -> Path:
 class Session:
     """`with Session(settings) as session: session.run("...")`. The cell is always disconnected at the end."""
 
-    def __init__(self, settings: Settings, tools: Tools | None = None) -> None:
+    def __init__(self, settings: Settings, tools: Tools | None = None, record: bool = False) -> None:
         self.settings = settings
         self.tools = tools or Tools(settings.checkpoint)
-        self.cell = open_cell(settings)
+        self.cell = open_cell(settings, record)
 
     def __enter__(self) -> Session:
         self.cell.__enter__()

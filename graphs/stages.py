@@ -217,7 +217,7 @@ def execute(bench: Workbench, state: GraspState) -> Done:
 def verify(bench: Workbench, state: GraspState) -> Done:
     """Was the job done? The cell compares what is with what was wanted."""
     query, part = bench.store.get("query"), bench.store.get("part_mask")
-    verdict = bench.cell.judge(bench.store.get("plan"), part.object_mask, query.part)
+    verdict = bench.cell.judge(bench.store.get("plan"), part.object_mask, query)
     bench.store.put("verdict", verdict)
     checks = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in verdict.checks.items())
     if not verdict.success:

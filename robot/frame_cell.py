@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array, check_rigid
-from affordagent.core.types import GraspPlan, Mask, RgbdFrame, Verdict
+from affordagent.core.types import FunctionalQuery, GraspPlan, Mask, RgbdFrame, Verdict
 from affordagent.robot.interface import Arm
 
 NUMBERS = ("width", "height", "fx", "fy", "cx", "cy", "depth_unit_m")
@@ -45,6 +45,9 @@ class FrameCell:
 
     def __exit__(self, *exc: object) -> None:
         return None
+
+    def save_video(self, path: Path) -> None:
+        """A picture has no motion to show."""
 
     def look(self) -> RgbdFrame:
         """The recorded frame.
@@ -76,7 +79,7 @@ class FrameCell:
             source=self.name,
         )
 
-    def judge(self, plan: GraspPlan, object_mask: Mask, query_part: str | None) -> Verdict:
+    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
         """Nothing can be judged: a picture does not move.
 
         Raises:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from affordagent.core.geometry import Array
-from affordagent.core.types import GraspPlan, JointTrajectory, Mask, RgbdFrame, Verdict
+from affordagent.core.types import FunctionalQuery, GraspPlan, JointTrajectory, Mask, RgbdFrame, Verdict
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,12 @@ class Cell(Protocol):
 
     def look(self) -> RgbdFrame: ...
 
-    def judge(self, plan: GraspPlan, object_mask: Mask, query_part: str | None) -> Verdict:
+    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
         """Compare the cell after the motion with what was wanted."""
+        ...
+
+    def save_video(self, path: Path) -> None:
+        """Write the pictures of the motion, where the cell keeps any; otherwise do nothing."""
         ...
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array, rigid
-from affordagent.core.types import GraspPlan, Mask, RgbdFrame, Verdict
+from affordagent.core.types import FunctionalQuery, GraspPlan, Mask, RgbdFrame, Verdict
 from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.sim.arm import SimArm
 from affordagent.robot.sim.depth_noise import add_depth_noise
@@ -46,7 +46,7 @@ class SimCell:
     """`robot.interface.Cell` in MuJoCo.
 
     noise: RealSense-like depth noise and holes, drawn from `seed`. record: keep pictures of the motions for a video.
-    gold: set by an evaluation, makes `judge` strict about object and part.
+    gold: set by an evaluation that knows the right object and part; otherwise `judge` goes by the query.
     """
 
     is_hardware = False
@@ -117,11 +117,22 @@ class SimCell:
             depth_m = add_depth_noise(depth_m, self._rng)
         return self._renderer.to_frame(color, depth_m, stamp_s=time.time(), source=self.name)
 
-    def judge(self, plan: GraspPlan, object_mask: Mask, query_part: str | None) -> Verdict:
+    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
         """Strict checks of the executed plan against the truth; see `robot.sim.judge`."""
         before = self._looked_data()
         poses = {o.name: _body_pose(before, o.name) for o in self.scene.objects}
-        return judge_motion(self.arm.log, poses, self._aimed_at(object_mask), query_part, self.gold)
+        return judge_motion(self.arm.log, poses, self._aimed_at(object_mask), query.part, self._gold(query))
+
+    def _gold(self, query: FunctionalQuery) -> Gold | None:
+        """The objects that the query names, by category and colour; None when it names none the simulator knows."""
+        name = query.category or query.object_words
+        if self.gold is not None or name is None:
+            return self.gold
+        names = self.intended_objects(name)
+        if not names and query.category is None:
+            return None
+        coloured = {n for n in names if self.scene.object(n).obj.colour == query.attributes.get("colour")}
+        return Gold(frozenset(coloured) or names, query.part)
 
     def _looked_data(self) -> mujoco.MjData:
         """The state at the last look."""
