@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -30,6 +32,14 @@ def camera_of(
     return pinhole(width, height, float(camera.fovy[0])), T_base_camera
 
 
+def _gl_context(width: int, height: int) -> Any:
+    """By MUJOCO_GL as it is now: mujoco itself chose when it was imported, perhaps before affordagent."""
+    chosen = os.environ.get("MUJOCO_GL", "").lower()
+    if chosen in ("egl", "osmesa"):
+        return importlib.import_module(f"mujoco.{chosen}").GLContext(width, height)
+    return mujoco.GLContext(width, height)
+
+
 class Renderer:
     """One per model: making one takes about a second. Use as a context manager, or call `close`.
 
@@ -40,7 +50,7 @@ class Renderer:
     def __init__(self, model: mujoco.MjModel, width: int = 640, height: int = 480) -> None:
         self.model, self.width, self.height = model, width, height
         try:
-            self._gl = mujoco.GLContext(width, height)
+            self._gl = _gl_context(width, height)
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except (AttributeError, ImportError, RuntimeError, OSError, mujoco.FatalError) as error:
