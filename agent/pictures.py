@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 PART_RGB, OBJECT_RGB, PROPOSAL_RGB = (235, 60, 40), (40, 190, 90), (90, 140, 240)
 FINGER_M, PALM_M = 0.045, 0.06  # drawn lengths: pads to palm, palm backwards
-CLOUD_POINTS, GRASPS_DRAWN = 12000, 20
+CLOUD_POINTS, GRASPS_DRAWN = 15000, 20
+VIEW_M = {"x": (0.05, 0.95), "y": (-0.5, 0.5), "z": (-0.05, 0.45)}  # the part of the base frame that is shown
 
 
 def overlay(frame: RgbdFrame, table: TableScene | None, part: PartMask | None) -> Image.Image:
@@ -68,8 +69,11 @@ def scene_3d(store: RunStore) -> go.Figure:
         line = {"color": "rgb(240,150,20)", "width": 4}
         figure.add_trace(go.Scatter3d(x=path[:, 0], y=path[:, 1], z=path[:, 2], mode="lines", line=line, name="path"))
     figure.update_layout(
-        scene={"aspectmode": "data", "xaxis_title": "x m", "yaxis_title": "y m", "zaxis_title": "z m"},
-        scene_camera={"eye": {"x": -1.1, "y": 0.7, "z": 0.9}},
+        scene={
+            "aspectmode": "data",
+            **{f"{axis}axis": {"title": f"{axis} m", "range": bounds} for axis, bounds in VIEW_M.items()},
+        },
+        scene_camera={"eye": {"x": 0.9, "y": -0.75, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.25}},
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         height=560,
         showlegend=False,
@@ -82,15 +86,15 @@ def _cloud_trace(frame: RgbdFrame, part: np.ndarray | None) -> go.Scatter3d:
 
     assert frame.T_base_camera is not None
     v, u = np.nonzero(frame.depth_m > 0)
-    keep = np.random.default_rng(0).permutation(len(v))[:CLOUD_POINTS]
-    v, u = v[keep], u[keep]
     points = transform_points(frame.T_base_camera, frame.camera.back_project(frame.depth_m)[v, u])
-    inside = (np.abs(points[:, 1]) < 0.7) & (points[:, 0] > -0.3) & (points[:, 0] < 1.1) & (points[:, 2] > -0.1)
-    colours = frame.color[v, u].astype(int)
+    low, high = np.array(list(VIEW_M.values())).T
+    inside = np.flatnonzero(((points > low) & (points < high)).all(1))
+    keep = np.random.default_rng(0).permutation(inside)[:CLOUD_POINTS]
+    colours = frame.color[v[keep], u[keep]].astype(int)
     if part is not None:
-        colours[part[v, u]] = PART_RGB
-    css = [f"rgb({r},{g},{b})" for r, g, b in colours[inside]]
-    x, y, z = np.round(points[inside], 4).T
+        colours[part[v[keep], u[keep]]] = PART_RGB
+    css = [f"rgb({r},{g},{b})" for r, g, b in colours]
+    x, y, z = np.round(points[keep], 4).T
     return go.Scatter3d(x=x, y=y, z=z, mode="markers", marker={"size": 2, "color": css}, hoverinfo="skip", name="cloud")
 
 
