@@ -30,6 +30,7 @@ from affordagent.robot.sim.objects.shapes import (
 from affordagent.robot.sim.objects.tool_shapes import (
     add_bars,
     add_grip,
+    add_octagonal_bars,
     along_x,
     bezier,
     finished,
@@ -63,7 +64,9 @@ def screwdriver(rng: np.random.Generator) -> HouseholdObject:
             "handle", moved(lathe_x(radius * np.array([0.45, 0.75, 0.8]), 0.012), (-0.005, 0, 0)), cap, "plastic"
         )
     sections = int(rng.choice([6, 8, 10])) if style in (1, 2) else 24
-    add_grip(obj, "handle", along_x(0, length, 22), widths, widths, rgba, material, 2.0, pieces=4, sections=sections)
+    handle = loft(along_x(0, length, 22), widths, widths, sections=sections)
+    obj.add_visual("handle", handle, rgba, material)
+    add_octagonal_bars(obj, "handle", length, widths)
     if style in (0, 1) and rng.random() < 0.6:  # soft dark ribs along the grip
         for a in np.arange(6) * np.pi / 3 + 0.3:
             rib = box((length * 0.5, radius * 0.35, radius * 0.3), (length * 0.4, 0, 0))

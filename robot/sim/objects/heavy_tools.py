@@ -22,6 +22,7 @@ from affordagent.robot.sim.objects.shapes import (
 )
 from affordagent.robot.sim.objects.tool_shapes import (
     add_bar,
+    add_bars,
     add_grip,
     along_x,
     bezier,
@@ -231,6 +232,8 @@ def power_drill(rng: np.random.Generator) -> HouseholdObject:
     else:
         cord = bezier([end, end + [-0.01, -0.025, 0], end + [-0.03, -0.045, -0.5 * thick + 0.006]], 9)
         obj.add_visual("cord", loft(cord, (0.012, 0.009, 0.008), (0.012, 0.009, 0.008), 2.0, 12), dark, "rubber")
+        add_bars(obj, "cord", cord, (0.011, 0.009, 0.008), (0.011, 0.009, 0.008), pieces=3)
+        masses["cord"] = 0.01
     obj.parameters = {
         "t_shaped": float(t_shaped),
         "foot": float(foot),

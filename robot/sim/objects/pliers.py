@@ -77,7 +77,7 @@ def _grips(
 def _joint(obj: HouseholdObject, section: CrossSection, radius: float, thickness: float, steel: Rgba) -> None:
     obj.add_visual("joint", plate(section, thickness, bevel=0.0008), steel, "steel")
     obj.add_visual("joint", cylinder(radius * 0.5, thickness + 0.0016, sections=20), shade(steel, 0.7), "steel")
-    obj.add_collider("joint", "cylinder", (radius, thickness / 2))
+    obj.add_collider("joint", "cylinder", (radius, thickness / 2 + 0.0008))
 
 
 def fixed_joint_pliers(rng: np.random.Generator) -> HouseholdObject:
@@ -169,9 +169,10 @@ def slip_joint_pliers(rng: np.random.Generator) -> HouseholdObject:
     obj.add_visual("joint", plate(slot, thickness + 0.0006), (0.06, 0.06, 0.07, 1), "steel")
     bolt_at = along * slot_length * rng.choice([0.0, 0.35, 0.65])
     obj.add_visual(
-        "joint", cylinder(radius * 0.48, thickness + 0.005, (*bolt_at, 0), sections=6), shade(steel, 1.15), "steel"
+        "joint", cylinder(radius * 0.48, thickness + 0.003, (*bolt_at, 0), sections=6), shade(steel, 1.15), "steel"
     )
     obj.add_collider("joint", "cylinder", (radius, thickness / 2))
+    obj.add_collider("joint", "cylinder", (radius * 0.45, thickness / 2 + 0.0015), (*bolt_at, 0))
     obj.add_collider("joint", "cylinder", (radius * 0.85, thickness / 2), (*(along * slot_length * 0.8), 0))
     R = rot_z(tilt)
     for side in (1, -1):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from affordagent.core.geometry import Array
 from affordagent.robot.sim.objects.model import Collider, HouseholdObject, Material
 from affordagent.robot.sim.objects.rest import place
-from affordagent.robot.sim.objects.shapes import Rgba, sample_colour, sample_wood
+from affordagent.robot.sim.objects.shapes import Rgba, rot_x, sample_colour, sample_wood
 
 SLIM_M = 0.0165  # a bar thinner than this is touched as a box, a thicker one as capsules
 
@@ -158,6 +158,19 @@ def _add_round_bar(
     offset = (max(width, height) / 2 - radius) * across
     for shift in [offset, -offset] if np.linalg.norm(offset) > 0.001 else [0 * offset]:
         obj.add_rod(part, a + shift, b + shift, radius, 0.01)
+
+
+def add_octagonal_bars(obj: HouseholdObject, part: str, length: float, widths: ArrayLike, pieces: int = 3) -> None:
+    """Colliders of a turned handle along +x from 0 that, like the real ones, does not roll away.
+
+    Each piece is an octagonal prism: four boxes crossing on the axis, flat below and towards the fingers.
+    """
+    w = spread(widths, 4 * pieces + 1)
+    for i in range(pieces):
+        half = 0.485 * float(w[4 * i + 1 : 4 * i + 4].mean())
+        for turn in range(4):
+            size = (length / pieces / 2, half, half * np.tan(np.pi / 8))
+            obj.add_collider(part, "box", size, ((i + 0.5) * length / pieces, 0, 0), rot_x(turn * np.pi / 4))
 
 
 def add_grip(
