@@ -118,7 +118,7 @@ def _short(text: str, limit: int = 100) -> str:
 
 
 def _understand(args: argparse.Namespace) -> int:
-    from affordagent.agent.language import understand
+    from affordagent.agent.language.understand import understand
 
     if (args.text is None) == (args.file is None):
         raise AffordAgentError("give one text, or --file with a text a line")

@@ -86,7 +86,7 @@ class Tools:
     checkpoint: Path | None = None
 
     def understand(self, text: str) -> FunctionalQuery:
-        from affordagent.agent.language import understand
+        from affordagent.agent.language.understand import understand
 
         return understand(text)
 
