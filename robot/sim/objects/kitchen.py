@@ -264,7 +264,7 @@ def _loop_handle(
     path = np.c_[radius - 0.0015 + reach * out, 0 * t, height * rng.uniform(0.5, 0.55) + half * up]
     width, thick = rng.uniform(0.0045, 0.0085), rng.uniform(0.0038, 0.0055)
     obj.add_visual("handle", sweep(path[::-1], width, thick, float(rng.choice([2.0, 3.0])), 14), rgba, material)
-    add_chain(obj, "handle", path[[1, 4, 8, 12, 16, 19]], width, thick, 0.03)
+    add_chain(obj, "handle", path[[0, 1, 3, 7, 10, 13, 17, 19, 20]], width, thick, 0.03)
     obj.parameters |= {"handle_reach": reach, "handle_width": 2 * width, "handle_height": 2 * half}
 
 
@@ -335,7 +335,7 @@ def pot_or_pan(rng: np.random.Generator) -> HouseholdObject:
     if rng.random() < 0.35:
         handle_rgba, handle_material = (rgba, material) if rng.random() < 0.6 else (sample_steel(rng), "steel")
     if style == "pot":
-        _side_handles(obj, rng, radius, depth, handle_rgba, handle_material, 0.14 * mass)
+        _side_handles(obj, rng, radius, depth, handle_rgba, handle_material, 0.28 * mass)
         return place(obj)
     p = np.array([radius - 0.002, 0, depth * rng.uniform(0.72, 0.9)])
     rise = rng.uniform(0.02, 0.35)

@@ -75,7 +75,7 @@ def _centre_of_mass(obj: HouseholdObject) -> Array:
     return masses @ centres / masses.sum()
 
 
-def _resting_rotation(points: Array, centre: Array, tolerance_m: float = 3e-4, sure_m: float = 1.5e-3) -> Array:
+def _resting_rotation(points: Array, centre: Array, tolerance_m: float = 3e-5, sure_m: float = 1.2e-3) -> Array:
     """Rotation onto the hull face nearest to facing down that holds the centre of mass with a margin of `sure_m`.
 
     Without such a face within 40 degrees, the one there with the largest margin; failing that, any stable face.
@@ -122,7 +122,7 @@ def _surface(collider: Collider) -> Array:
         ring = np.c_[size[0] * np.cos(angle), size[0] * np.sin(angle)]
         local = np.concatenate([np.c_[ring, np.full(32, z)] for z in (-size[1], size[1])])
     else:
-        ball = trimesh.creation.icosphere(subdivisions=2).vertices
+        ball = trimesh.creation.icosphere(subdivisions=3).vertices
         if kind == "capsule":
             local = np.concatenate([ball * size[0] + [0, 0, z] for z in (-size[1], size[1])])
         else:

@@ -74,10 +74,12 @@ def bottle(rng: np.random.Generator) -> HouseholdObject:
     else:
         obj.add_collider("body", "box", (radius * squash * 0.97, radius * 0.6, half), R @ [0, 0, half], R, 0.4 * mass)
         obj.add_collider("body", "box", (radius * squash * 0.7, radius, half), R @ [0, 0, half], R, 0.4 * mass)
-    reach = (low - 2 * half) / 2
-    if reach > 0.003:
-        size = (squash * (neck if style == "wine" else (neck + radius) / 2 * 0.95), reach)
-        obj.add_collider("body", "cylinder", size, R @ [0, 0, 2 * half + reach], R, 0.12 * mass)
+    steps = [*zip(height * rise[[0, 2, 5]], height * rise[[2, 5, 7]], slope[[1, 3, 6], 0], strict=True)]
+    for start, end, r in [*steps, (height * rise[-1], low, neck)]:
+        reach = (end - start) / 2
+        if reach > 0.001:
+            at = R @ [0, 0, start + reach]
+            obj.add_collider("body", "cylinder", (float(squash * r), float(reach)), at, R, 0.04 * mass)
     size = (cap_radius * squash, (height * 1.03 - low) / 2)
     obj.add_collider("cap", "cylinder", size, R @ [0, 0, (height * 1.03 + low) / 2], R, 0.08 * mass)
     obj.parameters |= {"radius": radius, "height": height, "lying": float(lying)}
@@ -259,7 +261,7 @@ def bowl(rng: np.random.Generator) -> HouseholdObject:
     if rng.random() < 0.5:
         _, stripe = sample_colour(rng)
         obj.add_visual("body", band(profile[5:8]), stripe, "ceramic")
-    add_shell(obj, "body", profile[[0, 4, 8]], thickness, 12, rng.uniform(0.18, 0.35))
+    add_shell(obj, "body", profile[[0, 3, 5, 8]], thickness, 10, rng.uniform(0.18, 0.35))
     obj.parameters |= {"radius": radius, "depth": depth}
     return place(obj)
 
