@@ -35,13 +35,17 @@ PARTS = {  # word -> the part's name
 }
 _PART = "(?P<part>" + "|".join(sorted(PARTS, key=len, reverse=True)) + ")s?"
 _ADJECTIVES = r"(?:(?:the|its|his|her|their|a|long|finger|pistol|wooden|black|red|metal|other|both) )*"
-_PART_PATTERNS = (
-    re.compile(
-        rf"(?P<not>not |never |don't \w+ it )?(?:by|at|on|around|from) {_ADJECTIVES}{_PART}\b(?! of the (?:table|shelf|bench))"
-    ),
-    re.compile(rf"\b(?:hold|grasp|grip|grab|take|seize|touch|lift) (?:it )?(?:by |at |on )?{_ADJECTIVES}{_PART}\b"),
+_HOLD = r"(?:hold|grasp|grip|grab|take|seize|touch|lift|pick)"
+_SPOT = r"(?:handle|grip|rim|blade|neck|shaft|tip|jaw|head|stem|lid|cap)"  # parts that no piece of furniture has
+_HELD_BY = (
+    re.compile(rf"(?P<not>not |never |don't \w+ it )?\bby {_ADJECTIVES}{_PART}\b"),
+    re.compile(rf"(?P<not>not |never )?\b(?:at|on|around) {_ADJECTIVES}(?P<part>{_SPOT})s?\b"),
+    re.compile(rf"(?P<not>not |never |don't )?\b{_HOLD} (?:it )?(?:by |at |on |around )?{_ADJECTIVES}{_PART}\b"),
+)
+_PART_OF_IT = (
     re.compile(rf"\bthe {_PART} (?:end )?of (?:the|that|this|my)\b"),
-    re.compile(rf"\b(?:the )?{_PART} end\b"),
+    re.compile(rf"(?<!open )(?<!ring )\b{_PART} end\b"),
+    re.compile(rf"\b(?!your|my|his|her)\w+'s {_PART}\b"),
 )
 
 _POSITION = re.compile(
@@ -49,7 +53,8 @@ _POSITION = re.compile(
     r"|(nearest|closest|farthest|furthest)|in (?:the )?(front|back|middle)|(?:on|at) (?:the )?(top|bottom))\b"
 )
 _NEAR = re.compile(
-    r"\b((?:next to|beside|near|behind|in front of|under|left of|right of|between) (?:the|my|your|a) [a-z' ]+)"
+    r"\b((?:next to|beside|near|behind|in front of|under|left of|right of|between) (?:the|my|your|a) [a-z']+"
+    r"(?: (?!and|after|by|from|please|to|in|on|with)[a-z']+)?)"
 )
 _POSITION_WORDS = {"leftmost": "left", "rightmost": "right", "closest": "nearest", "furthest": "farthest"}
 
@@ -66,9 +71,12 @@ _CONSTRAINTS = {
 }
 
 
-def part_of(text: str) -> str | None:
-    """The part the person wants held ("by its rim" -> "rim"), None when no part is stated. text: lower case."""
-    for pattern in _PART_PATTERNS:
+def part_of(text: str, named: bool = True) -> str | None:
+    """The part the person wants held ("by its rim" -> "rim"), None when no part is stated. text: lower case.
+
+    named: the object is named, so that "the lid of the pot" is a part of it rather than of something else.
+    """
+    for pattern in (*_HELD_BY, *(_PART_OF_IT if named else ())):
         for match in pattern.finditer(text):
             if not match.groupdict().get("not"):
                 return PARTS[match["part"]]
@@ -77,7 +85,7 @@ def part_of(text: str) -> str | None:
 
 def parts_excluded(text: str) -> list[str]:
     """Parts the person does not want held ("not by the blade")."""
-    return [PARTS[m["part"]] for m in _PART_PATTERNS[0].finditer(text) if m["not"]]
+    return sorted({PARTS[m["part"]] for pattern in _HELD_BY for m in pattern.finditer(text) if m["not"]})
 
 
 def adjectives(words: list[str]) -> dict[str, str]:
@@ -97,7 +105,7 @@ def position_of(text: str) -> str | None:
     """Where the object is said to be: "left", "nearest", ..., or the landmark phrase ("next to the kettle")."""
     near = _NEAR.search(text)
     if near:
-        return near[1].split(" and ")[0].strip()
+        return near[1]
     match = _POSITION.search(text)
     if match is None:
         return None

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from affordagent.agent.language.details import COLOURS, MATERIALS, PARTS, SIZES
+from affordagent.agent.language.details import COLOURS, PARTS, SIZES
 from affordagent.agent.language.names import DETERMINERS, PREPOSITIONS, singular
 from affordagent.agent.language.words import PUNCTUATION
 
 # Verbs that move a thing: their object is the thing itself, whatever it is.
 _STRONG = frozenset(
-    "grab hand pass give bring fetch take lift grasp pick place put move carry return lend seize reach retrieve drop have".split()
+    "grab hand pass give bring fetch take lift grasp pick place put move carry return lend seize reach retrieve drop"
+    " have".split()
 )
 # Verbs that also take what is not a thing ("get rid of", "need holes"): a definite noun that ends the clause is needed.
-_WEAK = frozenset("get need want find use hold remove see choose select".split())
+_WEAK = frozenset("get need want find hold remove see choose select".split())
 _AFTER_VERB = frozenset("up me us over out him her them for please to back away down off everyone".split())
 _GENERIC = frozenset(
     "something thing things anything stuff object item tool one ones it that this them what whatever which whichever"
     " everything gadget device utensils container vessel way hole hand look rid help care piece bit some any all more"
     " kitchen room time first part kind sort type those these there here i we you he she they who someone".split()
 )
-_DESCRIBING = (
-    frozenset(COLOURS)
-    | frozenset(SIZES)
-    | frozenset(MATERIALS)
-    | frozenset("old new clean dirty other same nice".split())
-)
+_DESCRIBING = frozenset([*COLOURS, *SIZES, "old", "new", "clean", "dirty", "other", "same", "nice"])
 _STOPPERS = PREPOSITIONS | frozenset(
     "and or but then that which who is are was so because please not with for while if when where up down off lying"
-    " standing sitting nearby now slowly carefully gently quickly handle back away again there here next closest nearest"
-    " to i you we it me us instead thanks thank as".split()
+    " standing sitting nearby now slowly carefully gently quickly handle back away again there here next closest"
+    " nearest to i you we it me us instead thanks thank as".split()
 )
 
 

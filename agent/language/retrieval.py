@@ -24,6 +24,7 @@ EMBEDDINGS = "phrases.npz"
 OFF_TOPIC = "off topic"  # the label of sentences that ask for nothing
 
 NEIGHBOURS = 6
+SAME_WORDS = 0.8
 TEMPERATURE = 0.035  # of the softmax over categories; both chosen by leaving one training phrase out
 
 _OFF_TOPIC_SENTENCES = (
@@ -102,10 +103,13 @@ def category_scores(text: str) -> dict[str, float]:
 
 
 def scores_by_label(similarity: NDArray[np.float32], labels: NDArray[np.str_]) -> dict[str, float]:
-    """Mean of the `NEIGHBOURS` highest similarities of each label. similarity, labels: (N,)."""
-    return {
-        str(label): float(np.sort(similarity[labels == label])[-NEIGHBOURS:].mean()) for label in dict.fromkeys(labels)
-    }
+    """Mean of the `NEIGHBOURS` highest similarities of each label; where one is above `SAME_WORDS`, the sentence is
+    nearly one we have, and that one alone counts. similarity, labels: (N,)."""
+    scores = {}
+    for label in dict.fromkeys(labels.tolist()):
+        best = np.sort(similarity[labels == label])[-NEIGHBOURS:]
+        scores[label] = float(best[-1] if best[-1] > SAME_WORDS else best.mean())
+    return scores
 
 
 def probabilities(scores: dict[str, float]) -> dict[str, float]:

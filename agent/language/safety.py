@@ -7,29 +7,43 @@ import re
 from affordagent.core.errors import Refused
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
+_UNIT = r"(?:newtons?|n|m/s2?|mm/s)"
 _LIMITS = re.compile(
-    rf"\b(?:and |but )?(?:(?:please )?(?:ignore|disable|override|bypass|exceed|forget|skip|switch off|turn off|remove|lift|raise|suspend)"
-    r" (?:\w+ ){0,3}?(?:limits?|safety|rules?|checks?|protection|confirmation|collisions?|restrictions?|e-?stop)\b(?: limits?| checks?| rules?)?"
+    r"\b(?:and |but )?(?:please )?(?:"
+    r"(?:ignore|disable|override|bypass|exceed|forget|skip|switch off|turn off|remove|lift|raise|suspend)"
+    r" (?:\w+ ){0,3}?"
+    r"(?:limits?|safety|rules?|checks?|protection|confirmation|collisions?|restrictions?|e-?stop)\b"
+    r"(?: limits?| checks?)?"
     r"|(?:at |with |use |go )?(?:full|max(?:imum)?|top|double|highest) (?:speed|force|power|acceleration)"
-    r"|as (?:fast|quick|hard|quickly) as (?:possible|you can)"
-    rf"|(?:with |at |use )?(?:a )?(?:force|speed|velocity|acceleration) (?:of |to |= ?)?{_NUMBER} ?(?:newtons?|n|m/s|mm/s|percent|%)?"
-    rf"|(?:with |at |use )?{_NUMBER} ?(?:newtons?|n|m/s|mm/s|m/s2)\b(?: of)?(?: force| speed)?"
+    r"|as (?:fast|quick|quickly|hard) as (?:possible|you can)"
+    rf"|(?:with |at |use )?(?:a )?(?:force|speed|velocity|acceleration) (?:of |to |= ?)?"
+    rf"{_NUMBER} ?(?:{_UNIT}|percent|%)?"
+    rf"|(?:with |at |use )?{_NUMBER} ?{_UNIT}\b(?: of)?(?: force| speed)?"
     r"|without (?:asking|confirm\w*|any (?:checks?|limits?)|checking)"
     r"|don't (?:ask|confirm|check)(?: (?:me|for|again|anything|collisions))*)",
     re.IGNORECASE,
 )
 
+_SOMEBODY = (
+    r"(?:man|woman|boy|girl|child|kids?|children|baby|person|people|guy|dog|cat|puppy|pet|animal|bird|brother|sister"
+    r"|mother|father|mom|mum|dad|wife|husband|friend|neighbou?r|boss|colleague|guest|visitor|operator|worker|student)"
+)
 _PERSON = (
-    r"(?:him|them|yourself|myself|someone|somebody|anyone|anybody|everyone|people|(?:the |my |your |his |her |that |this |a |our )"
-    r"(?:\w+ )?(?:man|woman|boy|girl|child|kid|kids|children|baby|person|people|guy|dog|cat|puppy|pet|animal|bird|brother"
-    r"|sister|mother|father|mom|mum|dad|wife|husband|friend|neighbou?r|boss|colleague|guest|visitor|operator|worker|student)"
+    r"(?:him|them|yourself|myself|someone|somebody|anyone|anybody|everyone|people"
+    rf"|(?:the|my|your|his|her|that|this|a|our) (?:\w+ )?{_SOMEBODY}"
     r"|her(?=\s*(?:$|[.,!?;]|with|in|on|at|and|by|now|until)))"
 )
-_HURTS = r"(?:stab|hurt|kill|attack|punch|slap|murder|shoot|strangle|choke|injure|harm|kick|burn|cut|hit|poke|beat|strike|smash|crush|whack|knock|bash|pinch|slash|scald|threaten)"
-_BODY = r"(?:head|face|arm|leg|hand|hands|finger|fingers|eye|eyes|nose|throat|foot|neck|back|skull|bones?|knee)"
+_HURT = (
+    r"(?:stab|hurt|kill|attack|punch|slap|murder|shoot|strangle|choke|injure|harm|kick|burn|cut|hit|poke|beat|strike"
+    r"|smash|crush|whack|knock|bash|pinch|slash|scald|threaten)"
+)
+_THROW = r"(?:throw|hurl|toss|fling|swing|drop|aim|launch|shoot|pour|point)"
+_BODY = r"(?:head|face|arm|leg|hands?|fingers?|eyes?|nose|throat|foot|neck|back|skull|bones?|knee)"
 _HARM = re.compile(
-    rf"\b{_HURTS} {_PERSON}|\b(?:throw|hurl|toss|fling|swing|drop|aim|launch|shoot|pour|point) (?:[\w']+ ){{0,6}}?(?:at|on|onto|over) {_PERSON}"
-    rf"|\b{_HURTS} (?:\w+ )?(?:my|his|her|their|your|{_PERSON}(?:'s)?)\s?(?:'s )?{_BODY}\b|\b(?:stab|kill|shoot|murder|strangle) (?:me|us)\b",
+    rf"\b(?:{_HURT} {_PERSON}"
+    rf"|{_THROW} (?:[\w']+ ){{0,6}}?(?:at|on|onto|over) {_PERSON}"
+    rf"|{_HURT} (?:my|his|her|their|your|{_PERSON}'s) {_BODY}"
+    r"|(?:stab|kill|shoot|murder|strangle) (?:me|us))\b",
     re.IGNORECASE,
 )
 

@@ -115,7 +115,7 @@ def _by_function(
 ) -> FunctionalQuery:
     """The category whose uses are nearest to the sentence, or a question when none stands out."""
     attributes = _attributes(lower, words, phrase.end if phrase else len(words))
-    part = details.part_of(lower)
+    part = details.part_of(lower, named=False)
     content = _content_words(words)
     if phrase is not None and phrase.generic and not content:
         return FunctionalQuery(
@@ -242,9 +242,10 @@ def _first_and_later(lower: str) -> tuple[str, list[str]]:
 
 
 _EMPTY_WORDS = frozenset(
-    "give hand pass bring get take grab pick fetch lift me us i we you please can could would will need want to up over"
-    " there here that this it something thing things anything object item stuff one the a an some any of on in at for with"
-    " is are was be my your from table bench robot now just like have let find do what which and them those these".split()
+    "give hand pass bring get take grab pick fetch lift me us i we you please can could would will need want to up"
+    " over there here that this it something thing things anything object item stuff one the a an some any of on in at"
+    " for with is are was be my your from table bench robot now just like have let find do what which and them"
+    " those these".split()
 )
 
 

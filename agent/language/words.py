@@ -41,9 +41,9 @@ _SLANG = {
     "2": "to",
 }
 _ENGLISH = frozenset(
-    "the a an to of and in on at for with from by is it its it's me my i i'm i'd you your we us our that this these those"
-    " please give hand pass bring get take grab pick put place need want something thing what which who how where when why"
-    " can could would will one other not no yes up down over here there do does have has be are was".split()
+    "the a an to of and in on at for with from by is it its it's me my i i'm i'd you your we us our that this these"
+    " those please give hand pass bring get take grab pick put place need want something thing what which who how where"
+    " when why can could would will one other not no yes up down over here there do does have has be are was".split()
 )
 _FOREIGN = frozenset(
     "gib mir bitte den dem der das ein eine einen ich und nicht ist zum hol nimm reich moi le la les un une des donne"
@@ -85,11 +85,11 @@ def tokens(text: str) -> list[str]:
 
 def _mended(word: str) -> str:
     """The likeliest known word within one slip of the fingers (two in long words), else the word as it is."""
-    if len(word) < 4 or word in english() or not word.isalpha():
+    if len(word) < 4 or not word.isalpha() or word in english() or word.removesuffix("s") in english():
         return word
     allowed = 1 if len(word) < 8 else 2
     near = [(OSA.distance(word, known, score_cutoff=allowed), known) for known in lexicon() if known[0] == word[0]]
-    near = [(distance, known) for distance, known in near if distance <= allowed]
+    near = [(d, known) for d, known in near if d <= allowed and word not in (known + "r", known + "s", known + "er")]
     if not near:
         return word
     return min(near, key=lambda pair: (pair[0], pair[1] not in name_words(), -lexicon()[pair[1]], pair[1]))[1]
