@@ -94,7 +94,7 @@ def fixed_joint_pliers(rng: np.random.Generator) -> HouseholdObject:
     )
     opening = rng.uniform(0.0, 0.1)
     length, belly, end = rng.uniform(0.085, 0.125), rng.uniform(0.012, 0.02), rng.uniform(0.010, 0.02)
-    swing = np.radians(rng.uniform(0, 5)) + opening / 2
+    swing = np.radians(rng.uniform(0, 4)) + opening / 2
     thickness = rng.uniform(0.011, 0.015)
     upper = _lever_path(np.array([-0.5 * radius, 0.45 * radius]), length, belly, end)
     upper = upper @ rot_z(-swing)[:2, :2].T
@@ -148,7 +148,7 @@ def slip_joint_pliers(rng: np.random.Generator) -> HouseholdObject:
         if pump
         else (rng.uniform(0.014, 0.02), rng.uniform(0.014, 0.022))
     )
-    swing, opening = np.radians(rng.uniform(0, 5)), rng.uniform(0.02, 0.16)
+    swing, opening = np.radians(rng.uniform(0, 4)), rng.uniform(0.02, 0.16)
     tilt = (
         np.radians(rng.uniform(30, 55)) if pump else np.radians(rng.uniform(-4, 12))
     )  # of the jaws against the handles
