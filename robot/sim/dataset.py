@@ -19,6 +19,8 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -205,9 +207,12 @@ def generate(out: Path, split: Split, images: int, seed: int, workers: int = 1) 
     jobs = [(out, split, seed, k) for k in todo]
     print(f"{split}: {total - len(todo)} of {total} shards are there", file=sys.stderr)
     start = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, maxtasksperchild=25) as pool:
-        for done, _ in enumerate(pool.imap(_work, jobs), start=1):
+    with ExitStack() as stack:
+        work: Callable[..., Iterable[int]] = map
+        if workers > 1:
+            context = multiprocessing.get_context("spawn")
+            work = stack.enter_context(context.Pool(workers, maxtasksperchild=25)).imap
+        for done, _ in enumerate(work(_work, jobs), start=1):
             rate = done * IMAGES_PER_SHARD / (time.monotonic() - start)
             print(f"{split}: {done}/{len(todo)} shards, {rate:.1f} images/s", file=sys.stderr, flush=True)
             if done % 10 == 0:
