@@ -38,7 +38,7 @@ def utensil(rng: np.random.Generator) -> HouseholdObject:
     half_width = rng.uniform(0.0055, 0.0105)
     half_height = rng.uniform(0.0015, 0.0025) if one_piece else rng.uniform(0.0045, 0.006)
     if kind == "table knife":  # a round handle would roll
-        half_width = max(half_width, 1.3 * half_height)
+        half_width = max(half_width, 1.7 * half_height)
     root = np.array([0, 0, half_height + (rng.uniform(0.009, 0.014) if one_piece else rng.uniform(0.0, 0.003))])
     bow = rng.uniform(0.003, 0.006) if one_piece else rng.uniform(0, 0.002)
     mass = rng.uniform(0.04, 0.075)
@@ -172,8 +172,8 @@ def knife(rng: np.random.Generator) -> HouseholdObject:
         "cleaver": (rng.uniform(0.13, 0.17), rng.uniform(0.06, 0.08)),
     }[style]
     length = rng.uniform(0.095, 0.125)
-    half_height = rng.uniform(0.006, 0.0095)
-    half_width = rng.uniform(1.27 * half_height, 0.0135)
+    half_height = rng.uniform(0.006, 0.0078)
+    half_width = rng.uniform(1.7 * half_height, 0.0137)  # flat enough not to roll
     handle_mass = rng.uniform(0.06, 0.1)
     add_handle(obj, rng, (-0.004, 0, 0), (length, 0, 0), half_width, half_height, rgba, material, handle_mass)
     spine = half_width * 0.75
