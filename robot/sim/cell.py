@@ -15,10 +15,10 @@ from affordagent.core.geometry import Array, rigid
 from affordagent.core.types import FunctionalQuery, GraspPlan, Mask, RgbdFrame, Verdict
 from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.sim.arm import SimArm
-from affordagent.robot.sim.depth_noise import add_depth_noise
 from affordagent.robot.sim.judge import Gold, judge_motion
 from affordagent.robot.sim.render import Renderer
 from affordagent.robot.sim.scene import OVERVIEW_CAMERA, Scene, build_spec
+from affordagent.robot.sim.sensor import SensorNoise
 
 SETTLE_S = 0.6
 _SETTLE_MOST_S = 3.0
@@ -114,7 +114,8 @@ class SimCell:
         self._looked = self.data.qpos.copy()
         color, depth_m = self._renderer.rgbd(self.data)
         if self.noise:
-            depth_m = add_depth_noise(depth_m, self._rng)
+            focal_px = self.scene.camera.intrinsics.fx
+            color, depth_m = SensorNoise().apply(color, depth_m, focal_px, self._rng)
         return self._renderer.to_frame(color, depth_m, stamp_s=time.time(), source=self.name)
 
     def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
