@@ -109,14 +109,15 @@ def assemble(frame: RgbdFrame, points: Array, height: NDArray[np.float32], label
 
 def _join(pieces: list[Mask], points: Array, plane: Array, lab: NDArray[np.float32], valid: Mask) -> list[list[int]]:
     """Groups of pieces that are one thing."""
-    clouds = [points[p][:: max(1, int(p.sum()) // 1500)] for p in pieces]
+    clouds = [points[p][:: max(1, int(p.sum()) // 800)] for p in pieces]
     trees = [cKDTree(c) for c in clouds]
     shades = [np.median(lab[p], axis=0) for p in pieces]
     sizes = [int(p.sum()) for p in pieces]
+    boxes = [(c.min(0), c.max(0)) for c in clouds]
     group = list(range(len(pieces)))
     for i in range(len(pieces)):
         for j in range(i):
-            if group[i] == group[j]:
+            if group[i] == group[j] or _box_gap(boxes[i], boxes[j]) > BRIDGE_M:
                 continue
             gap_m = float(trees[j].query(clouds[i])[0].min())
             crumb = gap_m < TOUCHING_M and 12 * min(sizes[i], sizes[j]) < max(sizes[i], sizes[j])
@@ -124,6 +125,11 @@ def _join(pieces: list[Mask], points: Array, plane: Array, lab: NDArray[np.float
                 old, new = group[i], group[j]
                 group = [new if g == old else g for g in group]
     return [[i for i, g in enumerate(group) if g == name] for name in dict.fromkeys(group)]
+
+
+def _box_gap(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
+    """Distance of two axis-aligned boxes (low, high), a lower bound of that of what they hold."""
+    return float(np.linalg.norm(np.maximum(0, np.maximum(a[0] - b[1], b[0] - a[1]))))
 
 
 def _one_thing(a: Array, b: Array, gap_m: float, shade_a: Array, shade_b: Array, plane: Array) -> bool:
@@ -161,6 +167,15 @@ def _collinear(a: Array, b: Array) -> bool:
 def _fill(mask: Mask, valid: Mask, lab: NDArray[np.float32]) -> Mask:
     """The mask with enclosed specks closed, and with its depth holes where their colour is the mask's own rather than
     the surroundings'."""
+    x0, y0, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    pad = 30  # as far as the blurs below reach
+    window = (slice(max(0, y0 - pad), y0 + h + pad), slice(max(0, x0 - pad), x0 + w + pad))
+    out = mask.copy()
+    out[window] = _filled(mask[window], valid[window], lab[window])
+    return out
+
+
+def _filled(mask: Mask, valid: Mask, lab: NDArray[np.float32]) -> Mask:
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
     out = mask | (closed & ~valid)
     near = cv2.dilate(out.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0

@@ -19,8 +19,13 @@ from affordagent.tools.clusters import opened_2x2
 
 Side = Literal["narrow", "wide", "tall"]
 
-# Which side of the step is the handle. Not listed: narrow when the widths differ much, else tall.
+# Which side of the step is the handle. Not listed: narrow when the other side is too wide to be a grip, else tall.
 HANDLE_SIDE: dict[str, Side] = {
+    "hammer": "narrow",
+    "adjustable wrench": "narrow",
+    "combination wrench": "narrow",
+    "ratchet": "narrow",
+    "utensil": "narrow",
     "screwdriver": "tall",
     "knife": "tall",
     "fixed joint pliers": "wide",
@@ -34,6 +39,7 @@ BIN_M = 0.003
 VESSEL_ELONGATION = 1.6  # longer things are tools
 VESSEL_HEIGHT_M = 0.045
 MIN_PART_PX = 25
+WIDEST_GRIP_M = 0.05
 
 
 @dataclass(frozen=True)
@@ -237,30 +243,33 @@ def _side_of_step(view: PlanView, color: NDArray[np.uint8], category: str | None
     side = HANDLE_SIDE.get(category or "")
     if side is None:
         low, high = np.percentile(profile.width, [25, 97])
-        side = "narrow" if high > 1.5 * low else "tall"
+        side = "narrow" if high > max(WIDEST_GRIP_M, 1.5 * low) else "tall"
     bins = _narrow_run(profile) if side == "narrow" else _step_side(profile, side)
     return bins[index] if bins is not None else None
 
 
 def _narrow_run(profile: Profile) -> Mask | None:
-    """(B,) the longest run of bins narrower than the best threshold between two classes of widths."""
+    """(B,) the longest run of bins narrower than the best threshold between two classes of widths (Otsu 1979)."""
     width = profile.width
     levels = np.sort(width)
     variance = [np.var(levels[:k]) * k + np.var(levels[k:]) * (len(levels) - k) for k in range(2, len(levels) - 1)]
     split = int(np.argmin(variance)) + 2
     narrow, wide = float(levels[:split].mean()), float(levels[split:].mean())
-    limit = narrow + 0.35 * (wide - narrow)
-    best, start = (0, 0), 0
-    below = np.append(width < limit, False)
-    for k, inside in enumerate(below):
-        if not inside:
-            if k - start > best[1] - best[0]:
-                best = (start, k)
-            start = k + 1
-    if best[1] - best[0] < 5:
-        return None
-    out = np.zeros(len(width), bool)
-    out[best[0] : best[1]] = True
+    run = _longest_run(width < narrow + 0.35 * (wide - narrow))
+    if (
+        run.sum() < 0.4 * len(width) and wide < WIDEST_GRIP_M
+    ):  # a grip wider than its neck: only what is wider still is the head
+        run = _longest_run(width < wide + 0.35 * (levels[-1] - wide))
+    return run if run.sum() >= 5 else None
+
+
+def _longest_run(inside: Mask) -> Mask:
+    """The longest stretch of True, alone."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], inside.astype(np.int8), [0]])))
+    out = np.zeros(len(inside), bool)
+    if len(edges):
+        k = int(np.argmax(edges[1::2] - edges[::2]))
+        out[edges[2 * k] : edges[2 * k + 1]] = True
     return out
 
 
@@ -273,7 +282,7 @@ def _step_side(profile: Profile, side: Side) -> Mask | None:
     if not cost:
         return None
     k = int(np.argmin(cost)) + low
-    measure = profile.height + 0.3 * profile.width if side == "tall" else profile.width
+    measure = profile.height + 0.3 * np.minimum(profile.width, 0.03) if side == "tall" else profile.width
     first = measure[:k].mean() > measure[k:].mean()
     out = np.zeros(count, bool)
     out[slice(0, k) if first else slice(k, count)] = True
