@@ -41,11 +41,11 @@ Part = tuple[str, str]  # object, part
 
 @dataclass
 class PhaseLog:
-    """Contacts during one phase, one count for every LOG_STEPS steps. pads: with the fingertip pads, by part; arm: with
-    any other robot part, by object; table_force_n: the strongest push against table or floor; T_base_body: poses of
-    all bodies and of the tcp ("tcp") at its end."""
+    """Contacts during one phase, sampled every LOG_STEPS steps. pads_n: summed normal forces of the fingertip pads, by
+    part; arm: contacts with any other robot part, by object; table_force_n: the strongest push against table or floor;
+    T_base_body: poses of all loose bodies and of the tcp ("tcp") at its end."""
 
-    pads: Counter[Part] = field(default_factory=Counter)
+    pads_n: dict[Part, float] = field(default_factory=dict)
     arm: Counter[str] = field(default_factory=Counter)
     samples: int = 0
     samples_with_pads: int = 0
@@ -103,9 +103,7 @@ class SimArm:
             return self._result(trajectory.positions[-1])
         off = float(np.abs(self.data.qpos[self._q] - trajectory.positions[0]).max())
         if off > START_TOLERANCE_RAD:
-            message = (
-                f"the motion starts {off:.3f} rad from the arm, limit {START_TOLERANCE_RAD}: plan from there"
-            )
+            message = f"the motion starts {off:.3f} rad from the arm, limit {START_TOLERANCE_RAD}: plan from there"
             return MotionResult(False, off, "execution.start_mismatch", message)
         dt = CONTROL_STEPS * self.model.opt.timestep
         times = np.append(np.arange(0.0, trajectory.duration_s, dt)[1:], trajectory.duration_s)
@@ -174,12 +172,12 @@ class SimArm:
         for i in np.flatnonzero(first != second):
             robot, other = geoms[i] if first[i] else geoms[i][::-1]
             part = self._parts.get(int(other))
+            force = np.zeros(6)
+            mujoco.mj_contactForce(self.model, self.data, i, force)
             if part is None:
-                force = np.zeros(6)
-                mujoco.mj_contactForce(self.model, self.data, i, force)
                 log.table_force_n = max(log.table_force_n, float(force[0]))
             elif self._is_pad[robot]:
-                log.pads[part] += 1
+                log.pads_n[part] = log.pads_n.get(part, 0.0) + float(force[0])
                 held = True
             else:
                 log.arm[part[0]] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ ROTATION_RAD = np.deg2rad(10)
 KNOCKED_M, KNOCKED_RAD = 0.02, np.deg2rad(15)
 HARD_CONTACT_N = 20.0
 HELD_SHARE = 0.98  # of the hold's samples with a pad on the object
-PART_SHARE = 0.5  # of the pads' contacts that must be on the right part
+PART_SHARE = 0.5  # of the pads' force that must be on the right part
 
 CODES = {  # check -> code of its failure, in the order of precedence
     "right_object": "grounding.wrong_object",
@@ -63,14 +62,15 @@ def judge_motion(
 def _touch_checks(
     log: dict[str, PhaseLog], aimed_at: str | None, part: str | None, measured: dict[str, float]
 ) -> dict[str, bool]:
-    pads: Counter[tuple[str, str]] = Counter()
+    on_object: dict[str, float] = {}
     for phase in ("close", "lift", "hold"):
-        pads += log[phase].pads if phase in log else Counter()
-    on_object = {p: n for (name, p), n in pads.items() if name == aimed_at}
+        for (name, on_part), force in (log[phase].pads_n if phase in log else {}).items():
+            if name == aimed_at:
+                on_object[on_part] = on_object.get(on_part, 0.0) + force
     total = sum(on_object.values())
-    share = 1.0 if part is None else on_object.get(part, 0) / max(total, 1)
-    measured["part_share"] = share if total else 0.0
-    return {"touched": total > 0, "right_part": total > 0 and share >= PART_SHARE}
+    share = (1.0 if part is None else on_object.get(part, 0.0) / total) if total > 0 else 0.0
+    measured["part_share"] = share
+    return {"touched": total > 0, "right_part": share >= PART_SHARE}
 
 
 def _hold_checks(log: dict[str, PhaseLog], aimed_at: str | None, measured: dict[str, float]) -> dict[str, bool]:

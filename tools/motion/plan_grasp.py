@@ -26,6 +26,7 @@ from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 LINE_STEP_M = 0.005
 MIN_MANIPULABILITY = 0.02
 MAX_LINE_JOINT_STEP_RAD = 0.15  # between two steps of a straight line: more is a jump to another branch
+WIDTH_ERROR_M = 0.004  # the object may be this much thinner than it looked, and the fingers close further
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # the hand turned by half a turn about its approach
 ON_TOP_CELL_M, ON_TOP_M, MAX_COVERED = 0.006, 0.012, 0.08
 _SEARCHES = 3  # path searches among the candidates of one grasp, the nearest ones first
@@ -98,7 +99,7 @@ class _Planner:
         return _No(0, "grasp.unreachable", message, "move the object nearer to the middle of the table")
 
     def _straight_lines(self, T_base_tcp: Array, q: Array, width_m: float, opening_m: float) -> _Reach | _No:
-        for opening in (opening_m, width_m):  # the tips swing down while they close
+        for opening in (opening_m, max(0.0, width_m - WIDTH_ERROR_M)):  # the tips swing forward while they close
             hit = self.world.hit(q, opening, fingers_may_touch_target=True)
             if hit is not None:
                 return _blocked(1, "at the grasp", hit)
