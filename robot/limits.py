@@ -28,7 +28,7 @@ class MotionLimits:
 
     workspace_min_m: tuple[float, float, float] = (-0.5, -0.85, -0.05)
     workspace_max_m: tuple[float, float, float] = (0.95, 0.85, 1.2)
-    table_clearance_m: float = 0.0015
+    table_clearance_m: float = 0.001
     obstacle_clearance_m: float = 0.006
     joint_speed_rad_s: float = 1.05
     joint_acceleration_rad_s2: float = 2.0
