@@ -1,0 +1,133 @@
+"""Grounding without training: what stands on the table, named by its looks and its size, its part by its shape.
+
+Works offline on any noun, on pictures nobody trained on; the trained grounder is better on the categories it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affordagent.core.catalogue import catalogue
+from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array
+from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene
+from affordagent.tools import appearance
+from affordagent.tools.attributes import attribute_factors
+from affordagent.tools.part_geometry import part_by_geometry, plan_view
+from affordagent.tools.sizes import size_likelihood
+
+# Things that stand on tables and are in no category: they take the probability of what is none of ours.
+OTHERS = ("bowl", "plate", "vase", "book", "candle", "flashlight", "remote control", "toy", "brush", "tape", "fruit")
+ABSENT_BELOW = 0.25  # confidence under which the thing is judged not to be there
+WHOLE_INSTEAD = 0.5  # what remains of the confidence when the part was not found and the whole is given
+# Logistic calibration of [1, log-odds of the score], fitted on 153 queries in 15 rendered scenes with depth noise, half of
+# them for things that are not there.
+CALIBRATION = (3.0, 1.65)
+
+
+@dataclass(frozen=True)
+class TabletopTool:
+    """Proposal x looks x size x attributes, then the part by geometry. Stateless; models load on first use."""
+
+    name: str = "tabletop"
+
+    def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
+        """All proposals, best first, each with the asked part.
+
+        `evidence` of each: proposal (id), posterior, share (of all proposals), looks_like (best known names),
+        attributes_ignored, part ("found", "whole object", "not found by shape: whole object"), absent (the judgement
+        that nothing here fits), scores (of all proposals).
+
+        Raises:
+            StageFailure: ("ground", "grounding.not_found") when the scene has no proposals.
+        """
+        if not scene.proposals:
+            raise StageFailure("ground", "grounding.not_found", "nothing stands on the table: put the object into view")
+        dimensions_m = np.array([_dimensions(frame, scene, p) for p in scene.proposals])
+        vocabulary, weights = vocabulary_of(query)
+        posterior = object_posterior(frame, scene.proposals, dimensions_m, vocabulary)
+        fits = np.clip(posterior @ weights, 0.0, 1.0)  # (P,)
+        rivals = fits >= 0.4 * fits.max()
+        factor, ignored = attribute_factors(frame, scene.proposals, dimensions_m, rivals, query.attributes)
+        scores = fits * factor
+        order = np.argsort(-scores)
+        names = list(vocabulary)
+        best_confidence = confidence(float(scores[order[0]]))
+        found = []
+        for i in order:
+            proposal = scene.proposals[i]
+            mask, how = self._part(frame, scene, proposal, query)
+            sure = confidence(float(scores[i])) * (WHOLE_INSTEAD if how.startswith("not found") else 1.0)
+            evidence: dict[str, Any] = {
+                "proposal": proposal.id,
+                "posterior": round(float(fits[i]), 4),
+                "share": round(float(scores[i] / max(scores.sum(), 1e-9)), 4),
+                "looks_like": {names[k]: round(float(posterior[i, k]), 3) for k in np.argsort(-posterior[i])[:3]},
+                "attributes_ignored": ignored,
+                "part": how,
+                "absent": best_confidence < ABSENT_BELOW,
+                "scores": {str(p.id): round(float(s), 4) for p, s in zip(scene.proposals, scores, strict=True)},
+            }
+            found.append(PartMask(mask, proposal.mask | mask, round(sure, 4), self.name, evidence))
+        return found
+
+    def _part(
+        self, frame: RgbdFrame, scene: TableScene, proposal: ObjectProposal, query: FunctionalQuery
+    ) -> tuple[Mask, str]:
+        if query.part is None:
+            return proposal.mask, "whole object"
+        mask = part_by_geometry(frame, scene, proposal, query.part, query.category)
+        if mask is None:
+            return proposal.mask, "not found by shape: whole object"
+        return mask, "found"
+
+
+def vocabulary_of(query: FunctionalQuery) -> tuple[dict[str, list[str]], Array]:
+    """Names of every category, of the person's own words and of other things; and how much each is wanted (V,)."""
+    vocabulary = {name: list(entry) for name, entry in known_names().items()}
+    vocabulary |= {word: [word] for word in OTHERS}
+    wanted = {c.name: c.score for c in query.candidates if c.name in vocabulary and c.known}
+    if query.category in vocabulary:
+        wanted[query.category] = max(wanted.values(), default=1.0)
+    own = query.object_words if query.object_words and not query.category else None
+    if not wanted and own is None:
+        own = query.object_words or query.function or query.text
+    if own is not None and own not in wanted:
+        vocabulary[own] = [own]
+        wanted[own] = max(wanted.values(), default=1.0)
+    top = max(wanted.values())
+    # Squared: second guesses count where the first is not in view, and do not outvote it where it is.
+    return vocabulary, np.array([(wanted.get(name, 0.0) / max(top, 1e-9)) ** 2 for name in vocabulary])
+
+
+@cache
+def known_names() -> dict[str, tuple[str, ...]]:
+    """Category -> the words for it."""
+    return {name: tuple(dict.fromkeys((*entry.names, *entry.generic))) for name, entry in catalogue().items()}
+
+
+def object_posterior(
+    frame: RgbdFrame, proposals: list[ObjectProposal], dimensions_m: Array, vocabulary: dict[str, list[str]]
+) -> NDArray[np.float64]:
+    """(P, V) probability of each entry for each proposal, from its looks and its size; rows sum to 1."""
+    looks = appearance.word_posterior(appearance.class_posterior(frame, proposals), vocabulary)
+    sizes = np.array([[size_likelihood(name, d) for name in vocabulary] for d in dimensions_m])
+    joint = np.maximum(looks, 1e-4) * np.maximum(sizes, 1e-6)
+    return joint / joint.sum(1, keepdims=True)
+
+
+def confidence(score: float) -> float:
+    """Probability that a proposal with this score is the right one."""
+    p = float(np.clip(score, 1e-4, 1 - 1e-4))
+    a, b = CALIBRATION
+    return float(1 / (1 + np.exp(-(a + b * np.log(p / (1 - p))))))
+
+
+def _dimensions(frame: RgbdFrame, scene: TableScene, proposal: ObjectProposal) -> tuple[float, float, float]:
+    view = plan_view(frame, scene, proposal)
+    return view.length_m, view.width_m, view.height_m
