@@ -25,6 +25,7 @@ OFF_TOPIC = "off topic"  # the label of sentences that ask for nothing
 
 NEIGHBOURS = 6
 SAME_WORDS = 0.8
+DISCOUNT = 0.12
 TEMPERATURE = 0.035  # of the softmax over categories; both chosen by leaving one training phrase out
 
 _OFF_TOPIC_SENTENCES = (
@@ -104,11 +105,11 @@ def category_scores(text: str) -> dict[str, float]:
 
 def scores_by_label(similarity: NDArray[np.float32], labels: NDArray[np.str_]) -> dict[str, float]:
     """Mean of the `NEIGHBOURS` highest similarities of each label; where one is above `SAME_WORDS`, the sentence is
-    nearly one we have, and that one alone counts. similarity, labels: (N,)."""
+    nearly one we have, and that one less `DISCOUNT` counts. similarity, labels: (N,)."""
     scores = {}
     for label in dict.fromkeys(labels.tolist()):
         best = np.sort(similarity[labels == label])[-NEIGHBOURS:]
-        scores[label] = float(best[-1] if best[-1] > SAME_WORDS else best.mean())
+        scores[label] = float(max(best.mean(), best[-1] - DISCOUNT) if best[-1] > SAME_WORDS else best.mean())
     return scores
 
 

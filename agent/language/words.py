@@ -89,10 +89,15 @@ def _mended(word: str) -> str:
         return word
     allowed = 1 if len(word) < 8 else 2
     near = [(OSA.distance(word, known, score_cutoff=allowed), known) for known in lexicon() if known[0] == word[0]]
-    near = [(d, known) for d, known in near if d <= allowed and word not in (known + "r", known + "s", known + "er")]
+    near = [(d, known) for d, known in near if d <= allowed and not _is_another_word(word, known)]
     if not near:
         return word
     return min(near, key=lambda pair: (pair[0], pair[1] not in name_words(), -lexicon()[pair[1]], pair[1]))[1]
+
+
+def _is_another_word(word: str, known: str) -> bool:
+    """Endings make other words ("staple", "staples", "stapler") more often than they are slips."""
+    return word in (known + "r", known + "s", known + "er") or word[:-1] == known[:-1]
 
 
 @cache
