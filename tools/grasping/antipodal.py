@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from affordagent.tools.grasping.gripper import ParallelGripper
 FRICTION = 0.5
 MIN_WIDTH_M = 0.002
 LEVEL = 0.35  # closing axes that climb less than this (sine) are made horizontal
+SPANS_M = (0.0, 0.015, 0.035, 0.06, np.inf)
 STEEPEST = 0.6  # closing axes that climb more are dropped: one finger would have to reach under the part
-TILTS_DEG = (0, -20, 20, -40, 40, -60, 60)
+TILTS_DEG = (0, -25, 25, -50, 50)
 MAX_TILT_DEG = 60
-MAX_PAIRS = 140
+MAX_PAIRS = 110
 TIP_PAST_CONTACT_M = 0.016
 MIN_TIP_PAST_CONTACT_M = 0.002
 
@@ -56,30 +58,42 @@ class Candidates:
     def take(self, index: NDArray[np.bool_] | NDArray[np.int_]) -> Candidates:
         return Candidates(**{name: values[index] for name, values in vars(self).items()})
 
+    def drawn_back(self, by_m: float) -> Candidates:
+        """The same hands, less deep."""
+        T = self.T_base_tcp.copy()
+        T[:, :3, 3] -= by_m * T[:, :3, 2]
+        return replace(self, T_base_tcp=T, tip_past_contact_m=self.tip_past_contact_m - by_m)
 
-def contact_pairs(
-    surface: Surface, gripper: ParallelGripper, rng: np.random.Generator, seeds: int = 260, per_seed: int = 3
-) -> Contacts:
-    """Contact pairs from `seeds` random surface points, at most `per_seed` each; the widths are not yet limited to
-    what the gripper opens, so that the caller can tell "too wide" from "no grasp"."""
+    def join(self, other: Candidates) -> Candidates:
+        return Candidates(**{name: np.concatenate([values, vars(other)[name]]) for name, values in vars(self).items()})
+
+
+def contact_pairs(surface: Surface, rng: np.random.Generator, seeds: int = 240) -> Contacts:
+    """Contact pairs from `seeds` random surface points; the widths are not yet limited to what a gripper opens, so that
+    the caller can tell "too wide" from "no grasp"."""
     p, n = surface.points, surface.normals
     first = rng.choice(len(p), min(seeds, len(p)), replace=False)
     v = p[None] - p[first, None]  # (S, N, 3)
-    distance = np.linalg.norm(v, axis=-1)
-    v /= np.maximum(distance, 1e-9)[..., None]
-    quality = np.minimum(-np.einsum("snk,sk->sn", v, n[first]), np.einsum("snk,nk->sn", v, n))
-    quality[distance < MIN_WIDTH_M] = -1.0
+    square = np.einsum("snc,snc->sn", v, v)
+    distance = np.sqrt(square)
+    out_of_first, into_second = -np.einsum("snc,sc->sn", v, n[first]), np.einsum("snc,nc->sn", v, n)
+    axial = np.minimum(out_of_first, into_second)
+    # points are samples: what lies beside a normal by less than their spacing may well lie on it
+    beside = np.maximum(0.0, np.sqrt(np.maximum(square - axial**2, 0.0)) - 0.6 * surface.spacing_m)
+    quality = axial / np.maximum(np.hypot(axial, beside), 1e-9)
+    opposed = -n[first] @ n.T
+    quality = np.minimum(quality, np.sqrt(np.maximum(0.0, (1 + opposed) / 2)))
+    climb = np.abs(v[..., 2]) / np.maximum(distance, 1e-9)
     # of equally good partners the level ones are better, and the nearer ones are the ones the pads meet first
-    preference = quality - 0.3 * np.abs(v[..., 2]) - 1.0 * distance
-    preference[(quality < np.cos(np.arctan(FRICTION))) | (np.abs(v[..., 2]) > STEEPEST)] = -np.inf
-    partners = np.argpartition(-preference, min(per_seed, len(p) - 1), axis=1)[:, :per_seed]
-    rows = np.repeat(np.arange(len(first)), partners.shape[1])
-    columns = partners.ravel()
-    good = np.isfinite(preference[rows, columns])
+    preference = quality - 0.3 * climb - 1.0 * distance
+    bad = (quality < np.cos(np.arctan(FRICTION))) | (climb > STEEPEST) & (distance > 0.01) | (axial < MIN_WIDTH_M)
+    preference[bad] = -np.inf
+    # the best partner within each span: across one bar of a tool, across both, across the whole
+    spans = np.stack([np.where((distance >= a) & (distance < b), preference, -np.inf) for a, b in pairwise(SPANS_M)])
+    columns, rows = spans.argmax(-1).ravel(), np.tile(np.arange(len(first)), len(spans))
+    good = np.isfinite(spans.max(-1).ravel())
     rows, columns = rows[good], columns[good]
-    closing = (
-        n[columns] - n[first[rows]]
-    )  # the mean of the two normals: flatter on the pads than the line between points
+    closing = n[columns] - n[first[rows]]  # flatter on the pads than the line between two samples
     climb = np.abs(closing[:, 2]) / np.maximum(np.linalg.norm(closing, axis=1), 1e-9)
     closing[climb < LEVEL, 2] = 0.0
     closing /= np.maximum(np.linalg.norm(closing, axis=1, keepdims=True), 1e-9)
@@ -90,7 +104,7 @@ def contact_pairs(
 
 
 def _thinned(middle: Array, closing: Array, quality: Array) -> NDArray[np.int_]:
-    """Indices of at most `MAX_PAIRS` pairs: the best of each cell of place (6 mm) and closing direction (20 degrees)."""
+    """At most `MAX_PAIRS` indices, the best of each cell of place (6 mm) and closing direction (20 degrees)."""
     flipped = closing * np.where(closing[:, :1] + 1e-3 * closing[:, 1:2] < 0, -1, 1)
     cells = np.c_[np.round(middle / 0.006), np.round(flipped * 3)].astype(int)
     order = np.argsort(-quality, kind="stable")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from affordagent.core.geometry import Array
 from affordagent.tools.grasping.completion import downsample
 from affordagent.tools.grasping.gripper import ParallelGripper
 
-SCENE_VOXEL_M = 0.005
-HIT_POINTS = 2  # so many points inside a box are a hit: one alone is noise
-SKIN_M = 0.001  # boxes shrink by this, for points on a surface that is merely touched
+FINE_VOXEL_M, COARSE_VOXEL_M = 0.005, 0.011  # of the cloud that is held against the fingers, and against the palm
+HIT_POINTS = 2  # so many points inside the hand are a hit: one alone is noise
+CHUNK = 100  # poses looked at together, which bounds the memory
+SKIN_M = 0.001  # points may reach this far into a box: surfaces that are merely touched
 
 
 def drop_to_table(points: Array, table_z_m: float, step_m: float = 0.008) -> Array:
@@ -33,51 +33,71 @@ class HandCollision:
     """
 
     def __init__(self, solid: Array, part: Array, table_z_m: float, gripper: ParallelGripper) -> None:
-        cloud = downsample(np.concatenate([solid, part]), SCENE_VOXEL_M)[0]
-        self.cloud, self.table_z_m, self.gripper = cloud, table_z_m, gripper
-        self._tree = cKDTree(cloud) if len(cloud) else None
+        scene = np.concatenate([solid, part])
+        self._fine, self._coarse = (_Cloud(downsample(scene, v)[0]) for v in (FINE_VOXEL_M, COARSE_VOXEL_M))
+        self.table_z_m, self.gripper = table_z_m, gripper
 
     def hits_table(self, T_base_tcp: Array, opening_m: Array) -> NDArray[np.bool_]:
-        """(G,) True where any corner of the hand's boxes lies below the table."""
-        lower, upper = self.gripper.boxes(opening_m)
-        middle, half = (lower + upper) / 2, (upper - lower) / 2
-        R = T_base_tcp[:, :3, :3]
-        z = T_base_tcp[:, None, 2, 3] + np.einsum("gk,gbk->gb", R[:, 2], middle)
-        lowest = z - np.einsum("gk,gbk->gb", np.abs(R[:, 2]), half)
-        return np.asarray((lowest < self.table_z_m).any(1))
+        """(G,) True where any corner of the hand's boxes lies below the table; T_base_tcp (G, 4, 4), opening_m (G,)."""
+        half_x, _, y_out, low, high = np.moveaxis(self.gripper.boxes(opening_m), -1, 0)  # (G, B) each
+        x, y, z = (T_base_tcp[:, 2, k, None] for k in range(3))
+        height = T_base_tcp[:, 2, 3, None] - np.abs(x) * half_x - np.abs(y) * y_out + np.minimum(z * low, z * high)
+        return np.asarray((height < self.table_z_m).any(1))
 
     def clearance_m(self, T_base_tcp: Array, opening_m: Array, up_to_m: float) -> Array:
         """(G,) distance of the scene to the hand's boxes (along their axes), at most `up_to_m`; negative = inside.
 
         T_base_tcp: (G, 4, 4), opening_m: (G,).
         """
-        if self._tree is None or len(T_base_tcp) == 0:
-            return np.full(len(T_base_tcp), up_to_m)
-        grasp, local = self._nearby(T_base_tcp, opening_m, up_to_m)
-        lower, upper = self.gripper.boxes(opening_m)
-        gap = np.full(len(local), up_to_m)
-        for b in range(lower.shape[1]):
-            outside = np.maximum(lower[grasp, b] - local, local - upper[grasp, b]).max(1)
-            np.minimum(gap, outside, out=gap)
-        order = np.lexsort((gap, grasp))  # the second smallest of each grasp: one point alone is noise
-        start = np.searchsorted(grasp[order], np.arange(len(T_base_tcp)))
-        second = np.minimum(start + HIT_POINTS - 1, len(order) - 1)
-        known = np.bincount(grasp, minlength=len(T_base_tcp)) >= HIT_POINTS
-        return np.where(known, gap[order][second], up_to_m) if len(order) else np.full(len(T_base_tcp), up_to_m)
+        boxes, fingers = self.gripper.boxes(opening_m), len(self.gripper.boxes_from_tip)
+        return np.minimum(
+            self._fine.clearance_m(T_base_tcp, boxes[:, :fingers], up_to_m),
+            self._coarse.clearance_m(T_base_tcp, boxes[:, fingers:], up_to_m),
+        )
 
     def hits_scene(self, T_base_tcp: Array, opening_m: Array) -> NDArray[np.bool_]:
         """(G,) True where points of the scene lie inside the hand."""
         return np.asarray(self.clearance_m(T_base_tcp, opening_m, 0.0) < -SKIN_M)
 
-    def _nearby(self, T_base_tcp: Array, opening_m: Array, margin_m: float) -> tuple[NDArray[np.int_], Array]:
-        """Scene points within the hand's reach: grasp index (P,) and tcp-frame coordinates (P, 3)."""
-        assert self._tree is not None
-        lower, upper = self.gripper.boxes(opening_m)
-        low, high = lower[..., 2].min(), upper[..., 2].max()
-        centre = T_base_tcp[:, :3, 3] + (low + high) / 2 * T_base_tcp[:, :3, 2]
-        radius = np.hypot((high - low) / 2, upper[..., 1].max()) + margin_m
-        found = self._tree.query_ball_point(centre, radius)
-        grasp = np.repeat(np.arange(len(found)), [len(f) for f in found])
-        points = self.cloud[np.concatenate([np.asarray(f, int) for f in found])]
-        local = points - T_base_tcp[grasp, :3, 3]
-        return grasp, np.einsum("pk,pkj->pj", local, T_base_tcp[grasp, :3, :3])
+
+class _Cloud:
+    def __init__(self, points: Array) -> None:
+        self.points = points.astype(np.float32)
+
+    def clearance_m(self, T_base_tcp: Array, boxes: Array, up_to_m: float) -> Array:
+        """(G,) distance of the points to boxes (G, B, 5), the HIT_POINTS-th nearest counting."""
+        chunks = [slice(start, start + CHUNK) for start in range(0, len(T_base_tcp), CHUNK)]
+        parts = [self._clearance_m(T_base_tcp[chunk], boxes[chunk], up_to_m) for chunk in chunks]
+        return np.concatenate([np.zeros(0), *parts])
+
+    def _clearance_m(self, T_base_tcp: Array, boxes: Array, up_to_m: float) -> Array:
+        poses = len(T_base_tcp)
+        middle = T_base_tcp[:, :3, 3].mean(0)
+        reach = np.linalg.norm(T_base_tcp[:, :3, 3] - middle, axis=1).max() + np.abs(boxes[..., 2:]).max() + up_to_m
+        points = (self.points - middle.astype(np.float32))[np.linalg.norm(self.points - middle, axis=1) < 1.5 * reach]
+        origin = T_base_tcp[:, :3, 3] - middle
+
+        def along(axis: int) -> NDArray[np.float32]:  # (G, N) tcp-frame coordinates
+            direction = T_base_tcp[:, :3, axis]
+            shift = np.einsum("gk,gk->g", origin, direction)
+            return direction.astype(np.float32) @ points.T - shift[:, None].astype(np.float32)
+
+        x, y, z = np.abs(along(0)), np.abs(along(1)), along(2)
+        limits = boxes[..., 0].max(), boxes[..., 2].max(), boxes[..., 3].min(), boxes[..., 4].max()
+        near = (x < limits[0] + up_to_m) & (y < limits[1] + up_to_m)
+        near &= (z > limits[2] - up_to_m) & (z < limits[3] + up_to_m)
+        pose = np.nonzero(near)[0]
+        x, y, z = x[near], y[near], z[near]
+        gap = np.full(len(pose), up_to_m)
+        for b in range(boxes.shape[1]):
+            half_x, y_in, y_out, z_low, z_high = (column[pose] for column in boxes[:, b].T)
+            outside = np.maximum(
+                np.maximum(x - half_x, np.maximum(y_in - y, y - y_out)), np.maximum(z_low - z, z - z_high)
+            )
+            np.minimum(gap, outside, out=gap)
+        order = np.lexsort((gap, pose))
+        rank = np.searchsorted(pose, np.arange(poses)) + HIT_POINTS - 1
+        known = np.bincount(pose, minlength=poses) >= HIT_POINTS
+        result = np.full(poses, up_to_m)
+        result[known] = gap[order][rank[known]]
+        return result

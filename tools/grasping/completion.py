@@ -1,11 +1,13 @@
 """The unseen side of a part, guessed from one view.
 
-Rule: household parts are symmetric about the middle of their cross-section. The part is cut into slices along an axis
-(its long axis, or the vertical for compact and standing things). In each slice the two outermost points across the view
-are silhouettes, and the middle between them is the centre of a centrally symmetric section, exactly so for circles,
-ellipses and boxes. Each seen point is reflected about that centre. Where a face looks straight at the camera nothing of
-the sides is seen: walls are dropped from the outermost points, to the table or a fraction of the width, whichever is
-nearer, so that raised handles are not filled down to the table.
+1. Mirror. Household parts are symmetric about the middle of their cross-section. The part is cut into slices along an
+   axis (its long axis, or the vertical for compact and standing things) and each seen point is reflected about the
+   centre of its slice: of a fitted circle where the slice is round, else the middle between its two silhouettes, which
+   is exact for boxes and ellipses.
+2. Walls. Where a face looks up nothing of the sides is seen: walls are dropped from the outline, as seen from above,
+   to the table or a fraction of the width, whichever is nearer.
+3. Carve. What was guessed but would have been seen is taken away: a guessed point must hide behind a seen one. So
+   raised handles are not filled down to the table, and a mirror image that shows is no mirror image at all.
 """
 
 from __future__ import annotations
@@ -14,31 +16,36 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import binary_closing, binary_erosion, gaussian_filter, gaussian_filter1d
+from scipy.spatial import cKDTree
 
 from affordagent.core.geometry import Array
 
 SLICE_M = 0.006
 ELONGATED = 1.6  # ratio of the first two spreads from which a part counts as a bar
-WALL_DEPTH = 0.6  # of the width, where the underside is not known
-MAX_POINTS = 1300
+WALL_DEPTH = 0.6  # of the part's thickness across, where the underside is not known
+MAX_OBSERVED = 650
+CELL_M = 0.003  # of the outline seen from above
+HIDDEN_M = 0.0035  # a guessed point hides behind seen points this near to its line of sight
+ROUND_RMS = 0.07  # of the radius: a slice that fits a circle so well is round
+SHOWING = 0.4  # share of the mirror image in plain view from which it is dropped
 
 
 @dataclass(frozen=True)
 class Surface:
     """points (N, 3), outward unit normals (N, 3), observed (N,) False where imagined; base frame, metres.
 
-    axis: (3,) unit, the slices' normal.
+    spacing_m: about how far neighbouring points are apart.
     """
 
     points: Array
     normals: Array
     observed: NDArray[np.bool_]
-    axis: Array
+    spacing_m: float
 
 
 def downsample(points: Array, voxel_m: float, normals: Array | None = None) -> tuple[Array, Array]:
-    """Mean point (and unit mean normal) of each occupied voxel: (V, 3), (V, 3). Normals are zeros where none are given."""
+    """Mean point and unit mean normal of each occupied voxel, (V, 3) both; zero normals where none are given."""
     if len(points) == 0:
         return points.reshape(0, 3), points.reshape(0, 3)
     cells = np.floor((points - points.min(0)) / voxel_m).astype(np.int64)
@@ -63,16 +70,55 @@ def section_axis(points: Array) -> Array:
     return axis
 
 
-def complete(points: Array, normals: Array, camera_position: Array, table_z_m: float) -> Surface:
+def complete(
+    points: Array, normals: Array, camera_position: Array, table_z_m: float, others: Array | None = None
+) -> Surface:
     """The closed surface of a part from the points of one view.
 
-    points, normals: (N, 3), base frame, normals towards the camera. At least 10 points.
+    points, normals: (N, 3), base frame, normals towards the camera; at least 10. others: (M, 3) other points seen from
+    the same place, which may hide the part.
     """
     voxel_m = 0.0025
     p, n = downsample(points, voxel_m, normals)
-    while len(p) > MAX_POINTS / 2:
-        voxel_m *= 1.3
+    while len(p) > MAX_OBSERVED:
+        voxel_m *= 1.25
         p, n = downsample(points, voxel_m, normals)
+    seen = points if others is None else np.concatenate([points, others])
+    hidden = _Shadow(seen, camera_position)
+    mirrored, mirrored_normals = _mirror(p, n, camera_position, table_z_m)
+    unseen = hidden(mirrored)
+    if unseen.mean() < 1 - SHOWING:
+        unseen[:] = False
+    solid = np.concatenate([p, mirrored[unseen]])
+    walls, wall_normals = _walls(np.concatenate([points, mirrored[unseen]]), table_z_m, max(voxel_m, CELL_M))
+    unseen_walls = hidden(walls)
+    all_points = np.concatenate([solid, walls[unseen_walls]])
+    all_normals = np.concatenate([n, mirrored_normals[unseen], wall_normals[unseen_walls]])
+    return Surface(all_points, all_normals, np.arange(len(all_points)) < len(p), voxel_m)
+
+
+class _Shadow:
+    """Which points are hidden from the camera by points that it saw?"""
+
+    def __init__(self, seen: Array, camera_position: Array) -> None:
+        self._camera = camera_position
+        ray = seen - camera_position
+        self._range = np.linalg.norm(ray, axis=1)
+        self._tree = cKDTree(ray / self._range[:, None])
+
+    def __call__(self, points: Array) -> NDArray[np.bool_]:
+        """(N,) True where a seen point lies near the line of sight and not farther than the point."""
+        ray = points - self._camera
+        distance = np.linalg.norm(ray, axis=1)
+        angle, index = self._tree.query(
+            ray / distance[:, None], k=4, distance_upper_bound=HIDDEN_M / float(distance.mean()) if len(points) else 1.0
+        )
+        nearest = np.append(self._range, np.inf)[index].min(1)  # the query marks misses by an index past the end
+        return nearest < distance + HIDDEN_M
+
+
+def _mirror(p: Array, n: Array, camera_position: Array, table_z_m: float) -> tuple[Array, Array]:
+    """The part reflected about its section centres: points and normals, those below the table left out."""
     axis = section_axis(p)
     view = p.mean(0) - camera_position
     across = np.cross(axis, view)
@@ -81,81 +127,70 @@ def complete(points: Array, normals: Array, camera_position: Array, table_z_m: f
     across /= np.linalg.norm(across)
     away = np.cross(across, axis)
     away *= np.sign(away @ view) or 1.0
-
-    centre = _section_centres(p @ axis, p @ across, p @ away)  # (N, 2) in (across, away)
+    centre = _section_centres(p @ axis, p @ across, p @ away)
     offset = np.stack([p @ across, p @ away], -1) - centre
     frame = np.stack([across, away])  # (2, 3)
     mirrored = p - 2 * offset @ frame
-    mirrored_normals = n - 2 * (n @ frame.T) @ frame
-    walls, wall_normals = _walls(np.concatenate([p, mirrored]), axis, voxel_m, table_z_m)
-    all_points = np.concatenate([p, mirrored, walls])
-    all_normals = np.concatenate([n, mirrored_normals, wall_normals])
-    observed = np.arange(len(all_points)) < len(p)
-    keep = observed | (all_points[:, 2] > table_z_m)
-    return Surface(all_points[keep], all_normals[keep], observed[keep], axis)
+    keep = mirrored[:, 2] > table_z_m
+    return mirrored[keep], (n - 2 * (n @ frame.T) @ frame)[keep]
 
 
 def _section_centres(along: Array, across: Array, away: Array) -> Array:
     """(N, 2) centre (across, away) of each point's slice, smoothed along the axis."""
-    start, stop = along.min(), along.max()
-    count = max(1, round((stop - start) / SLICE_M))
-    index = np.minimum(((along - start) / max(stop - start, 1e-9) * count).astype(int), count - 1)
+    start, length = along.min(), max(float(np.ptp(along)), 1e-9)
+    count = max(1, round(length / SLICE_M))
+    index = np.minimum(((along - start) / length * count).astype(int), count - 1)
     centres = np.full((count, 2), np.nan)
     for k in range(count):
-        s, t = across[index == k], away[index == k]
-        if len(s) < 4:
-            continue
-        low, high = np.percentile(s, [3, 97])
-        edge = 0.12 * (high - low)
-        # of the points near each silhouette the farthest lies on it: nearer ones have not turned out of sight yet
-        far_low, far_high = np.percentile(t[s <= low + edge], 90), np.percentile(t[s >= high - edge], 90)
-        centres[k] = (low + high) / 2, (far_low + far_high) / 2
+        inside = index == k
+        if inside.sum() >= 5:
+            centres[k] = _centre(across[inside], away[inside])
     known = ~np.isnan(centres[:, 0])
     if not known.any():
         return np.tile([across.mean(), away.mean()], (len(along), 1))
     k = np.arange(count)
     filled = np.stack([np.interp(k, k[known], centres[known, i]) for i in range(2)], -1)
     smooth = gaussian_filter1d(filled, 1.5, axis=0, mode="nearest")
-    position = (along - start) / max(stop - start, 1e-9) * count - 0.5
+    position = (along - start) / length * count - 0.5
     return np.stack([np.interp(position, k, smooth[:, i]) for i in range(2)], -1)
 
 
-def _walls(points: Array, axis: Array, voxel_m: float, table_z_m: float) -> tuple[Array, Array]:
-    """Walls (W, 3) with outward normals (W, 3), dropped from the outermost points of a reflected part."""
-    upright = axis[2] > 0.99
-    level = points.mean(0)
-    if upright:
-        level = np.array([*(points[:, :2].min(0) + points[:, :2].max(0)) / 2, 0.0])
-        offset = points[:, :2] - level[:2]
-        bins = ((np.arctan2(offset[:, 1], offset[:, 0]) + np.pi) / (2 * np.pi) * 36).astype(int) % 36
-        reach = np.linalg.norm(offset, axis=1)
-        outward = np.c_[offset / np.maximum(reach, 1e-9)[:, None], np.zeros(len(points))]
-        width = 2 * reach
-    else:
-        side = np.cross([0.0, 0, 1], axis)
-        side /= np.linalg.norm(side)
-        along = points @ axis
-        slices = ((along - along.min()) / voxel_m).astype(int)
-        s = points @ side
-        middle = (_per_bin(np.maximum, s, slices) + _per_bin(np.minimum, s, slices))[slices] / 2
-        reach = np.abs(s - middle)
-        bins = 2 * slices + (s > middle)
-        outward = np.sign(s - middle)[:, None] * side
-        width = 2 * reach
-    order = np.lexsort((reach, bins))
-    last = order[np.r_[np.diff(bins[order]) != 0, True]]  # the outermost point of each bin
-    last = last[reach[last] > 0.002]
-    top, lowest = points[last, 2], _per_bin(np.minimum, points[:, 2], bins)[bins[last]]
-    drop = np.minimum(np.maximum(top - lowest, WALL_DEPTH * width[last]), top - table_z_m)
-    steps = np.arange(1, 1 + max(1, int(drop.max(initial=0.0) / (1.5 * voxel_m)))) * 1.5 * voxel_m
+def _centre(s: Array, t: Array) -> Array:
+    """(2,) centre of a slice with points s across the view and t away from the camera."""
+    low, high = np.percentile(s, [2, 98])
+    # circle by least squares (Kasa 1976): s^2 + t^2 = 2 a s + 2 b t + c
+    A = np.stack([2 * s, 2 * t, np.ones_like(s)], -1)
+    (a, b, c), *_ = np.linalg.lstsq(A, s * s + t * t, rcond=None)
+    radius = np.sqrt(max(c + a * a + b * b, 1e-12))
+    rms = np.sqrt(np.mean((np.hypot(s - a, t - b) - radius) ** 2))
+    if rms < ROUND_RMS * radius and 0.85 < 2 * radius / max(high - low, 1e-9) < 1.4:
+        return np.array([a, b])
+    edge = 0.12 * (high - low)
+    # of the points near each silhouette the farthest lies on it: nearer ones have not turned out of sight yet
+    far = [np.percentile(t[s <= low + edge], 90), np.percentile(t[s >= high - edge], 90)]
+    return np.array([(low + high) / 2, np.mean(far)])
+
+
+def _walls(points: Array, table_z_m: float, cell_m: float) -> tuple[Array, Array]:
+    """Walls (W, 3) with outward normals (W, 3), dropped from the outline of the points as seen from above."""
+    cells = np.floor((points[:, :2] - points[:, :2].min(0)) / cell_m).astype(int) + 3
+    shape = tuple(cells.max(0) + 4)
+    filled = np.zeros(shape, bool)
+    filled[cells[:, 0], cells[:, 1]] = True
+    filled = binary_closing(filled)
+    slope = np.stack(np.gradient(gaussian_filter(filled.astype(float), 1.5)), -1)  # towards the inside
+    border = (filled & ~binary_erosion(filled))[cells[:, 0], cells[:, 1]]
+    edge, out = points[border], -slope[cells[border, 0], cells[border, 1]]
+    length = np.linalg.norm(out, axis=1)
+    edge, out, keys = edge[length > 1e-3], out[length > 1e-3], cells[border][length > 1e-3]
+    out = np.c_[out / length[length > 1e-3, None], np.zeros(len(out))]
+    # of each border cell the outermost point
+    order = np.lexsort((np.sum(edge * out, 1), keys[:, 1], keys[:, 0]))
+    last = order[np.r_[np.any(np.diff(keys[order], axis=0) != 0, axis=1), np.ones(min(1, len(order)), bool)]]
+    edge, out = edge[last], out[last]
+    thickness = 2 * np.sqrt(max(np.linalg.eigvalsh(np.cov(points[:, :2].T))[0] * 3, 1e-8))  # of an even bar
+    drop = np.minimum(WALL_DEPTH * thickness, edge[:, 2] - table_z_m)
+    steps = np.arange(1, 1 + max(1, int(drop.max(initial=0.0) / cell_m))) * cell_m
     inside = steps[None] <= drop[:, None]
-    walls = points[last][:, None] - steps[None, :, None] * np.array([0, 0, 1.0])
-    out = np.broadcast_to(outward[last][:, None], walls.shape)
-    return walls[inside], out[inside]
-
-
-def _per_bin(ufunc: np.ufunc, values: Array, bins: NDArray[np.int_]) -> Array:
-    """(bins.max() + 1,) extreme value of each bin (`ufunc` is np.minimum or np.maximum)."""
-    out = np.full(bins.max() + 1, np.inf if ufunc is np.minimum else -np.inf)
-    ufunc.at(out, bins, values)
-    return out
+    walls = edge[:, None] - steps[None, :, None] * np.array([0, 0, 1.0])
+    return walls[inside], np.broadcast_to(out[:, None], walls.shape)[inside]

