@@ -113,3 +113,15 @@ def test_categories_are_balanced_and_kept_apart(monkeypatch: pytest.MonkeyPatch)
     assert all(set(library.HELD_OUT) <= set(names) for names in novel)
     assert all(names[-1] in library.HELD_OUT for names in novel)
     assert dataset.INSTANCE_SEEDS["novel"] == TEST_SEEDS
+
+
+@pytest.mark.parametrize(
+    ("category", "seed"), [("combination wrench", 578364), ("scissors", 0), ("box", 0), ("mug", 0)]
+)
+def test_tipped_objects_touch_the_table(category: str, seed: int) -> None:
+    item = dataset.make_item(1, seed, library.make(category, seed))
+    points = np.concatenate([v.mesh.vertices for v in item.obj.visuals])
+    assert len(item.rests) >= 2
+    for R, height in zip(item.rests, item.heights_m, strict=True):
+        assert np.linalg.det(R) == pytest.approx(1)
+        assert (points @ R.T)[:, 2].min() + height == pytest.approx(0, abs=1e-9)

@@ -20,6 +20,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -197,7 +199,7 @@ def generate(out: Path, split: Split, images: int, seed: int, workers: int = 1) 
     """Fill `out` with at least `images` pictures (whole shards); finished shards are kept.
 
     Raises:
-        AffordAgentError: the folder holds another data set.
+        AffordAgentError: the folder holds another data set, or a worker died.
     """
     _check_folder(out, split, seed)
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -211,12 +213,18 @@ def generate(out: Path, split: Split, images: int, seed: int, workers: int = 1) 
         work: Callable[..., Iterable[int]] = map
         if workers > 1:
             context = multiprocessing.get_context("spawn")
-            work = stack.enter_context(context.Pool(workers, maxtasksperchild=25)).imap
-        for done, _ in enumerate(work(_work, jobs), start=1):
-            rate = done * IMAGES_PER_SHARD / (time.monotonic() - start)
-            print(f"{split}: {done}/{len(todo)} shards, {rate:.1f} images/s", file=sys.stderr, flush=True)
-            if done % 10 == 0:
-                write_meta(out, split, seed)
+            work = stack.enter_context(ProcessPoolExecutor(workers, context, max_tasks_per_child=25)).map
+        try:
+            for done, _ in enumerate(work(_work, jobs), start=1):
+                rate = done * IMAGES_PER_SHARD / (time.monotonic() - start)
+                print(f"{split}: {done}/{len(todo)} shards, {rate:.1f} images/s", file=sys.stderr, flush=True)
+                if done % 10 == 0:
+                    write_meta(out, split, seed)
+        except BrokenProcessPool as error:
+            raise AffordAgentError(
+                "a worker died, perhaps for want of memory: run the same command again, with fewer --workers; "
+                "finished shards are kept"
+            ) from error
     write_meta(out, split, seed)
 
 

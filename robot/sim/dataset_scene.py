@@ -23,6 +23,7 @@ WIDTH, HEIGHT = 640, 480
 CLUTTER_LABEL = 255
 SURFACES, CLUTTER, WALLS, LIGHTS = 5, 7, 3, 3
 TIPPED_SHARE = 0.12
+LEAST_FACE_M2 = 3e-5
 TOUCHING_SHARE = 0.15
 LEAST_PX_PER_M = 430
 PARKED_M = (0.0, 0.0, -50.0)
@@ -62,13 +63,21 @@ def make_item(slot: int, instance: int, obj: HouseholdObject) -> Item:
     return item
 
 
-def _stable_rotations(points: Array, grid: int = 16, least: float = 0.03, most: int = 4) -> list[Array]:
-    """Rotations in which the (N, 3) points' hull rests, the likeliest first. A coarse hull: it is quick, and its few
-    faces stand for the many lines a round thing can lie on."""
-    cell = np.ptp(points, axis=0).max() / grid
+def _stable_rotations(points: Array, grid: int = 16, most: int = 4) -> list[Array]:
+    """Rotations, other than upright, in which the (N, 3) points' hull rests on a face below its centre of mass; the
+    lowest first. The hull is coarse: its few faces stand for the many lines a round thing can lie on."""
+    cell = np.maximum(np.ptp(points, axis=0) / grid, 1e-4)
     hull = trimesh.convex.convex_hull(np.unique(np.round(points / cell), axis=0) * cell)
-    poses, probability = trimesh.poses.compute_stable_poses(hull)  # draws no random numbers
-    return [T[:3, :3] for T, p in zip(poses, probability, strict=True) if p > least][:most]
+    corners, normals, centre = hull.triangles, hull.face_normals, hull.center_mass
+    height = np.einsum("ij,ij->i", normals, corners[:, 0] - centre)
+    foot = centre + normals * height[:, None]
+    inside = trimesh.triangles.points_to_barycentric(corners, foot).min(axis=1)
+    stable = np.flatnonzero((inside > -1e-6) & (hull.area_faces > LEAST_FACE_M2))
+    chosen = [np.array([0.0, 0.0, -1.0])]
+    for i in stable[np.argsort(height[stable])]:
+        if all(normals[i] @ n < np.cos(np.deg2rad(30)) for n in chosen):
+            chosen.append(normals[i])
+    return [trimesh.geometry.align_vectors(n, [0, 0, -1])[:3, :3] for n in chosen[1 : most + 1]]
 
 
 @dataclass(frozen=True)
