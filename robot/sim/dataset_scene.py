@@ -150,7 +150,7 @@ class Pool:
                 size = np.array([rng.uniform(0.06, 0.12), rng.uniform(0.004, 0.01), rng.uniform(0.003, 0.01)])
                 kind = mujoco.mjtGeom.mjGEOM_BOX
             material = None
-            if rng.random() < 0.4:
+            if rng.random() < 0.4 and kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:  # a printed box would be a "box"
                 material = f"clutter{i}"
                 add_material(spec, material, print_image(rng), cube=True, specular=0.3, shininess=0.4)
             body = spec.worldbody.add_body(name=f"clutter{i}", mocap=True)
