@@ -213,7 +213,7 @@ def generate(out: Path, split: Split, images: int, seed: int, workers: int = 1) 
         work: Callable[..., Iterable[int]] = map
         if workers > 1:
             context = multiprocessing.get_context("spawn")
-            work = stack.enter_context(ProcessPoolExecutor(workers, context, max_tasks_per_child=25)).map
+            work = stack.enter_context(ProcessPoolExecutor(workers, context)).map
         try:
             for done, _ in enumerate(work(_work, jobs), start=1):
                 rate = done * IMAGES_PER_SHARD / (time.monotonic() - start)
