@@ -25,7 +25,7 @@ from affordagent.tools.sizes import size_likelihood
 OTHERS = ("bowl", "plate", "vase", "book", "candle", "flashlight", "remote control", "toy", "brush", "tape", "fruit")
 ABSENT_BELOW = 0.25  # confidence under which the thing is judged not to be there
 WHOLE_INSTEAD = 0.5  # what remains of the confidence when the part was not found and the whole is given
-# Logistic calibration of [1, log-odds of the score], fitted on 153 queries in 15 rendered scenes with depth noise, half of
+# Logistic calibration of [1, log-odds of the score]: 153 queries in 15 rendered scenes with depth noise, half of
 # them for things that are not there.
 CALIBRATION = (3.0, 1.65)
 
@@ -48,9 +48,10 @@ class TabletopTool:
         """
         if not scene.proposals:
             raise StageFailure("ground", "grounding.not_found", "nothing stands on the table: put the object into view")
-        dimensions_m = np.array([_dimensions(frame, scene, p) for p in scene.proposals])
+        dimensions_m = dimensions_of(frame, scene)
         vocabulary, weights = vocabulary_of(query)
-        posterior = object_posterior(frame, scene.proposals, dimensions_m, vocabulary)
+        classes = appearance.class_posterior(frame, scene.proposals)
+        posterior = object_posterior(classes, dimensions_m, vocabulary)
         fits = np.clip(posterior @ weights, 0.0, 1.0)  # (P,)
         rivals = fits >= 0.4 * fits.max()
         factor, ignored = attribute_factors(frame, scene.proposals, dimensions_m, rivals, query.attributes)
@@ -112,10 +113,11 @@ def known_names() -> dict[str, tuple[str, ...]]:
 
 
 def object_posterior(
-    frame: RgbdFrame, proposals: list[ObjectProposal], dimensions_m: Array, vocabulary: dict[str, list[str]]
+    classes: NDArray[np.float32], dimensions_m: Array, vocabulary: dict[str, list[str]]
 ) -> NDArray[np.float64]:
-    """(P, V) probability of each entry for each proposal, from its looks and its size; rows sum to 1."""
-    looks = appearance.word_posterior(appearance.class_posterior(frame, proposals), vocabulary)
+    """(P, V) probability of each entry for each proposal, from its (P, C) ImageNet posterior and (P, 3) size; rows sum
+    to 1."""
+    looks = appearance.word_posterior(classes, vocabulary)
     sizes = np.array([[size_likelihood(name, d) for name in vocabulary] for d in dimensions_m])
     joint = np.maximum(looks, 1e-4) * np.maximum(sizes, 1e-6)
     return joint / joint.sum(1, keepdims=True)
@@ -128,6 +130,7 @@ def confidence(score: float) -> float:
     return float(1 / (1 + np.exp(-(a + b * np.log(p / (1 - p))))))
 
 
-def _dimensions(frame: RgbdFrame, scene: TableScene, proposal: ObjectProposal) -> tuple[float, float, float]:
-    view = plan_view(frame, scene, proposal)
-    return view.length_m, view.width_m, view.height_m
+def dimensions_of(frame: RgbdFrame, scene: TableScene) -> Array:
+    """(P, 3) length, width and height of the proposals, metres."""
+    views = [plan_view(frame, scene, proposal) for proposal in scene.proposals]
+    return np.array([(view.length_m, view.width_m, view.height_m) for view in views])
