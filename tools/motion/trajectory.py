@@ -14,6 +14,7 @@ from affordagent.core.types import JointTrajectory
 from affordagent.robot.limits import MotionLimits
 
 SAMPLE_S = 0.008
+SAME_RAD = 1e-4
 _MAX_SPEED, _MAX_ACCELERATION = 1.875, 10 / np.sqrt(3)  # of the quintic over one second and one unit
 _ROUNDING = 1.0 + 1e-6
 
@@ -32,20 +33,33 @@ def _timed(path: CubicSpline | None, ends: Array, duration_s: float) -> tuple[Ar
 
 
 def joint_motion(waypoints: Array, limits: MotionLimits) -> JointTrajectory:
-    """Straight joint segments through (N, 6) waypoints, at rest at each: the motion never leaves the checked path."""
-    times, positions = [np.zeros(1)], [waypoints[:1]]
-    for start, end in zip(waypoints[:-1], waypoints[1:], strict=True):
+    """Straight joint segments through (N, 6) waypoints, at rest at each: the motion never leaves the checked path.
+
+    Waypoints within SAME_RAD of the one before are left out; start and end are exact.
+    """
+    kept = _distinct(waypoints)
+    times, positions = [np.zeros(1)], [kept[:1]]
+    for start, end in zip(kept[:-1], kept[1:], strict=True):
         span = float(np.abs(end - start).max())
-        if span == 0:
-            continue
         duration_s = _ROUNDING * max(
             _MAX_SPEED * span / limits.joint_speed_rad_s,
             float(np.sqrt(_MAX_ACCELERATION * span / limits.joint_acceleration_rad_s2)),
+            SAMPLE_S,
         )
         t, q = _timed(None, np.stack([start, end]), duration_s)
         times.append(times[-1][-1] + t[1:])
         positions.append(q[1:])
     return JointTrajectory(np.concatenate(positions), np.concatenate(times))
+
+
+def _distinct(waypoints: Array) -> Array:
+    kept = [waypoints[0]]
+    for waypoint in waypoints[1:-1]:
+        if np.abs(waypoint - kept[-1]).max() > SAME_RAD:
+            kept.append(waypoint)
+    if len(kept) > 1 and np.abs(waypoints[-1] - kept[-1]).max() <= SAME_RAD:
+        kept.pop()
+    return np.stack([*kept, waypoints[-1]])
 
 
 def cartesian_motion(waypoints: Array, length_m: float, limits: MotionLimits) -> JointTrajectory:
