@@ -125,7 +125,7 @@ def _role(words: list[str], start: int, previous: Mention | None) -> Role:
         return "negated"
     if governor in ("want", "need", "mean", "take", "give", "touch", "use") and before in ("don't", "not", "never"):
         return "negated"
-    if governor in ("and", "or", ",", "nor") and previous is not None and at >= previous.end and at - previous.end <= 1:
+    if governor in ("and", "or", "nor") and previous is not None and at >= previous.end and at - previous.end <= 1:
         return previous.role
     if governor == "with":
         return "instrument"

@@ -1,0 +1,81 @@
+"""The catalogue and the phrases: complete, unambiguous, and apart."""
+
+import re
+
+import numpy as np
+import pytest
+
+from affordagent.core.catalogue import catalogue
+from affordagent.finetune.phrases import phrases, sample_text
+
+HANDAL = (
+    "strainer, fixed joint pliers, slip joint pliers, locking pliers, hammer, ladle, whisk, measuring cup, power drill,"
+    " adjustable wrench, combination wrench, mug, ratchet, utensil, pot or pan, spatula, screwdriver"
+).split(", ")
+UNSEEN = ["bowl", "rolling pin", "ice cream scoop", "paint brush", "trowel"]
+
+
+def plain(text: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def test_handal_comes_first_under_its_exact_names():
+    assert list(catalogue())[:17] == HANDAL
+    assert all(catalogue()[name].part == "handle" for name in HANDAL)
+
+
+def test_a_plain_name_means_one_category():
+    owners: dict[str, str] = {}
+    for category in catalogue().values():
+        for name in category.names:
+            assert owners.setdefault(name, category.name) == category.name
+            assert name == name.lower()
+    assert not {w for c in catalogue().values() for w in c.generic} & set(owners)
+
+
+def test_generic_words_are_shared_with_sane_weights():
+    pliers = {c.name for c in catalogue().values() if "pliers" in c.generic}
+    assert pliers == {"fixed joint pliers", "slip joint pliers", "locking pliers"}
+    assert all(0 < weight <= 1 for c in catalogue().values() for weight in c.generic.values())
+
+
+@pytest.mark.parametrize(("split", "least"), [("train", 30), ("test", 8)])
+def test_every_category_has_enough_phrases(split, least):
+    texts = phrases()[split]
+    assert all(len(texts[name]) >= least for name in catalogue())
+    assert split == "train" or all(len(texts[name]) >= 5 for name in UNSEEN)
+
+
+def test_train_and_test_share_no_sentence_and_nothing_is_said_twice():
+    texts = [plain(t) for split in ("train", "test") for group in phrases()[split].values() for t in group]
+    assert len(texts) == len(set(texts))
+    assert not set(phrases()["templates_train"]) & set(phrases()["templates_test"])
+
+
+def test_functional_phrases_do_not_name_their_category():
+    for split in ("train", "test"):
+        for name, texts in phrases()[split].items():
+            words = (*catalogue()[name].names, *catalogue()[name].generic) if name in catalogue() else (name,)
+            named = re.compile(r"\b(?:" + "|".join(re.escape(w) for w in words) + r")s?\b")
+            assert not [t for t in texts if named.search(t.lower())]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("style", ["template", "easy", "hard"])
+def test_sampled_texts_say_what_they_should(split, style):
+    rng = np.random.default_rng(0)
+    for category in catalogue().values():
+        names = category.names
+        for ambiguous in (False, True):
+            text = sample_text(rng, category.name, "turquoise", category.part, ambiguous, split, style)
+            assert "{" not in text
+            assert ("turquoise" in text) or not ambiguous
+            assert style == "hard" or any(name in text for name in names)
+
+
+def test_sampling_is_repeatable_and_knows_untrained_categories():
+    draw = lambda seed: sample_text(np.random.default_rng(seed), "trowel", "red", "handle", False, "test", "easy")  # noqa: E731
+    assert draw(3) == draw(3)
+    assert "trowel" in draw(3)
+    with pytest.raises(KeyError):
+        sample_text(np.random.default_rng(0), "trowel", "red", "handle", False, "train", "hard")
