@@ -215,7 +215,7 @@ class CropSampler:
         rng: np.random.Generator,
     ) -> Crop:
         true = _largest_piece(labels == CLUTTER) if thing is None else object_mask(labels, thing["slot"])
-        u0, v0, u1, v1 = _grown(box_of(true), 0.5, true.shape)
+        u0, v0, u1, v1 = _grown(box_of(true), 0.8, true.shape)
         near = (slice(v0, v1), slice(u0, u1))
         labels, depth_m, true = labels[near], depth_m[near], true[near]
         height_m = _height(depth_m, row, (u0, v0))

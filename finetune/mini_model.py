@@ -125,14 +125,16 @@ class MiniAffordanceVLM(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: MiniConfig = MiniConfig()) -> None:
+    def __init__(self, config: MiniConfig, pretrained: bool = True) -> None:
+        """pretrained: start from the ImageNet weights; False when a checkpoint is loaded next."""
         super().__init__()
         self.config = config
         width, c4 = config.width, config.pyramid
         self.trunk = timm.create_model(
             "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)
         )
-        self.trunk.load_state_dict(lite0_weights(), strict=False)
+        if pretrained:
+            self.trunk.load_state_dict(lite0_weights(), strict=False)
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(not name.startswith(FROZEN))
         self.geometry4 = nn.Sequential(nn.Conv2d(GEOMETRY_CHANNELS, 16, 3, 2, 1), nn.GELU(), nn.Conv2d(16, 16, 3, 1, 1))

@@ -198,7 +198,9 @@ class Trainer:
         _replace(self.out / "optimizer.pt", lambda path: torch.save(self.optimizer.state_dict(), path))
         _replace(self.out / "model.safetensors", lambda path: save_file(average, path))
         state = {"step": self.step, "trained_s": self.trained_s, "config": asdict(self.config)}
-        _replace(self.out / "config.json", lambda path: path.write_text(json.dumps(self.config.model.as_json())))
+        _replace(
+            self.out / "config.json", lambda path: path.write_text(json.dumps({"model": self.config.model.as_json()}))
+        )
         _replace(self.out / "state.json", lambda path: path.write_text(json.dumps(state, indent=1)))
 
     def resume(self) -> None:
@@ -220,7 +222,7 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
 def validate(trainer: Trainer, rows: list[Row], steps: int = 12) -> dict[str, float]:
     """Figures of the averaged weights on crops of the validation rows (always the same ones)."""
     config = trainer.config
-    net = MiniAffordanceVLM(config.model).eval()
+    net = MiniAffordanceVLM(config.model, pretrained=False).eval()
     net.load_state_dict(trainer.average)
     figures = []
     for step in range(steps):

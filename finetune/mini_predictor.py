@@ -1,0 +1,132 @@
+"""Using a trained small AffordanceVLM: which proposal do the words mean, and where on it is the part to hold?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from affordagent.core.camera import CameraIntrinsics
+from affordagent.core.embedded import text_encoder
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.geometry import Array
+from affordagent.core.types import Mask
+from affordagent.finetune.crops import CropWindow, crop_geometry
+from affordagent.finetune.mini_data import box_of
+from affordagent.finetune.mini_model import GEOMETRY_CHANNELS, Features, MiniAffordanceVLM, MiniConfig
+
+PICK_SIZE, PICK_SCALE = 160, 1.4
+MASK_SIZE, MASK_SCALES = 192, (1.25, 1.7)
+
+Probability = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class View:
+    """What the crops are cut from. color: (H, W, 3) uint8 RGB; depth_m: (H, W), 0 = none, and plane_camera (4,): as in
+    `core.types`, or both None to work on RGB alone."""
+
+    color: NDArray[np.uint8]
+    camera: CameraIntrinsics
+    depth_m: NDArray[np.float32] | None = None
+    plane_camera: Array | None = None
+
+    def crop(self, proposal: Mask, window: CropWindow, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """(3, size, size) picture and (5, size/2, size/2) geometry, zeros without depth."""
+        image = window.cut(self.color, size).transpose(2, 0, 1)
+        if self.depth_m is None or self.plane_camera is None:
+            return image, np.zeros((GEOMETRY_CHANNELS, size // 2, size // 2), np.float32)
+        geometry = crop_geometry(window, size // 2, proposal, self.depth_m, self.camera, self.plane_camera)
+        return image, geometry
+
+
+class MiniPredictor:
+    """Raises AffordAgentError when the folder holds no checkpoint of this network."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        config_path, weights_path = checkpoint / "config.json", checkpoint / "model.safetensors"
+        if not (config_path.is_file() and weights_path.is_file()):
+            raise AffordAgentError(f"{checkpoint} has no config.json and model.safetensors: not a checkpoint folder")
+        self.config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
+        self.net = MiniAffordanceVLM(MiniConfig(**self.config["model"]), pretrained=False)
+        weights = {name: value.float() for name, value in load_file(weights_path).items()}
+        missing, unexpected = self.net.load_state_dict(weights, strict=False)
+        lacking = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if lacking or unexpected:
+            raise AffordAgentError(f"{weights_path} is of another network: lacks {lacking}, has {unexpected}")
+        self.net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def look(self, view: View, proposals: list[Mask]) -> Features:
+        """What the network sees of every proposal: the part of the work that no text is needed for."""
+        return self._encode([view.crop(p, CropWindow.around(box_of(p), PICK_SCALE), PICK_SIZE) for p in proposals])
+
+    @torch.inference_mode()
+    def compare(self, features: Features, texts: list[str]) -> tuple[Array, Array]:
+        """Logits (P, N) that text n means proposal p: those of the CLIP-like head, and those of the [SEG] query."""
+        encoder = text_encoder()
+        words = self.net.embed_texts(torch.from_numpy(encoder.sentences(texts)))
+        clip = self.net.similarities(self.net.embed_crops(features), words)
+        tokens, valid = encoder.tokens(texts)
+        count = len(features.f16)
+        index = torch.arange(count).repeat_interleave(len(texts))
+        match = self.net.decode(features, tokens.repeat(count, 1, 1), valid.repeat(count, 1), index).match
+        return clip.double().numpy(), match.view(count, len(texts)).double().numpy()
+
+    @torch.inference_mode()
+    def masks(self, view: View, proposal: Mask, text: str, flip: bool = True) -> tuple[Probability, Probability]:
+        """(H, W) probabilities of the part to hold and of the object, means over two scales and, with `flip`, their
+        mirror images."""
+        windows = [CropWindow.around(box_of(proposal), scale) for scale in MASK_SCALES]
+        crops = [view.crop(proposal, window, MASK_SIZE) for window in windows]
+        mirrored = [(image[..., ::-1], geometry[..., ::-1]) for image, geometry in crops] if flip else []
+        features = self._encode(crops + mirrored)
+        tokens, valid = text_encoder().tokens([text])
+        count = len(crops) + len(mirrored)
+        index = torch.arange(count)
+        decoded = self.net.decode(features, tokens.expand(count, -1, -1), valid.expand(count, -1), index)
+        grids = self.net.masks(features, decoded, index).sigmoid().numpy()  # (count, 2, n, n)
+        if flip:
+            grids = (grids[: len(crops)] + grids[len(crops) :, :, :, ::-1]) / 2
+        shape = view.color.shape[:2]
+        whole = np.zeros((2, *shape), np.float32)
+        weight = np.zeros(shape, np.float32)
+        for window, grid in zip(windows, grids, strict=True):
+            weight += window.paste(np.ones(grid.shape[1:], np.float32), shape)
+            for k in range(2):
+                whole[k] += window.paste(np.ascontiguousarray(grid[k]), shape)
+        whole /= np.maximum(weight, 1)
+        return whole[0], whole[1]
+
+    def _encode(self, crops: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> Features:
+        image = torch.from_numpy(np.stack([image for image, _ in crops]))
+        return self.net.encode(image, torch.from_numpy(np.stack([geometry for _, geometry in crops])))
+
+
+def export(run: Path, out: Path) -> None:
+    """Turn a training run's averaged weights into a checkpoint to ship: half precision, with its config."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = load_file(run / "model.safetensors")
+    kept = {name: v.half().contiguous() for name, v in weights.items() if not name.endswith("num_batches_tracked")}
+    save_file(kept, out / "model.safetensors")
+    (out / "model.safetensors").chmod(0o644)
+    (out / "config.json").write_text((run / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=export.__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    export(given.run, given.out)
+
+
+if __name__ == "__main__":
+    main()

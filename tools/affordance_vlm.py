@@ -1,0 +1,255 @@
+"""The trained grounding tool: which thing do the words mean, and where on it is the part to hold?
+
+The small AffordanceVLM compares every proposal with the person's text and with the names of the best candidates;
+ImageNet knowledge, colour and position words speak too. The weights of these voices and of the confidence were fitted
+on the validation set (`python -m affordagent.evaluations.masks --fit`) and lie in the checkpoint's `config.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from affordagent.core.catalogue import catalogue
+from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array
+from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene
+from affordagent.tools.attributes import attribute_factors
+from affordagent.tools.part_geometry import HANDLES, RIMS, part_by_geometry
+from affordagent.tools.tabletop import dimensions_of, object_posterior, vocabulary_of
+
+if TYPE_CHECKING:
+    from affordagent.finetune.mini_model import Features
+    from affordagent.finetune.mini_predictor import MiniPredictor, View
+
+TOOL = "affordance_vlm"
+SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "finetune" / "checkpoints" / "mini"
+VOICES = ("own_clip", "own_match", "name_clip", "name_match", "looks", "attributes")
+DEFAULT_PICK = dict.fromkeys(VOICES, 0.5)
+DEFAULT_CONFIDENCE = {"bias": -2.0, "log_share": 1.0, "level": 0.3, "certainty": 4.0, "overlap": 0.0}
+MAX_NAMES = 4
+LEAST_CANDIDATE = 0.05
+PLAUSIBLE = 0.15  # share of the best one's
+OTHER_PART_FACTOR = 0.7  # on the confidence, when another part is wanted than the one that was learned
+MIN_PART_PX = 25
+WHOLE = ("body", "middle", "side")  # parts that mean a thing held anywhere
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the thing may be called, with weights that add up to 1."""
+
+    texts: list[str]
+    weights: Array
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen before any words. features: the network's, of all proposals; classes: (P, C) ImageNet posterior.
+    dimensions_m: (P, 3) length, width, height."""
+
+    frame: RgbdFrame
+    scene: TableScene
+    view: View
+    features: Features
+    classes: NDArray[np.float32]
+    dimensions_m: Array
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """voices: (P, len(VOICES)); share: (P,), adds up to 1; level: (P,) logit of the names by the CLIP-like head."""
+
+    voices: Array
+    share: Array
+    level: Array
+    names: Names
+
+
+def names_of(query: FunctionalQuery) -> Names:
+    """'the {colour} {name}' for the likeliest candidates, or for the person's own word, or the whole text."""
+    colour = query.attributes.get("colour")
+    known = [(c.name, c.score) for c in query.candidates if c.score >= LEAST_CANDIDATE][:MAX_NAMES]
+    if not known and query.category:
+        known = [(query.category, 1.0)]
+    if not known and query.object_words:
+        known = [(query.object_words, 1.0)]
+    if not known:
+        return Names([query.text], np.ones(1))
+    weights = np.array([score for _, score in known])
+    texts = [f"the {colour} {name}" if colour else f"the {name}" for name, _ in known]
+    return Names(texts, weights / weights.sum())
+
+
+class AffordanceTool:
+    """Finds the part to hold with the checkpoint in a folder (default: the shipped one), loaded on first use."""
+
+    def __init__(self, checkpoint: Path = SHIPPED_CHECKPOINT) -> None:
+        self.checkpoint = checkpoint
+
+    @cached_property
+    def predictor(self) -> MiniPredictor:
+        from affordagent.finetune.mini_predictor import MiniPredictor
+
+        return MiniPredictor(self.checkpoint)
+
+    def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
+        """Masks of the part, the choice first, then the runner-up where it is plausible.
+
+        Raises:
+            StageFailure: ("ground", grounding.not_found) without proposals, grounding.empty_mask when the network sees
+                no such part on the chosen thing.
+        """
+        if not scene.proposals:
+            raise StageFailure(
+                "ground", "grounding.not_found", "nothing stands on the table; put the thing into view", proposals=0
+            )
+        look = self.look(frame, scene)
+        ranking = self.rank(look, query)
+        order = np.argsort(-ranking.share)
+        found = [self.part(look, query, ranking, int(order[0]))]
+        for index in order[1:2]:
+            if ranking.share[index] > PLAUSIBLE * ranking.share[order[0]]:
+                try:
+                    found.append(self.part(look, query, ranking, int(index)))
+                except StageFailure:  # a runner-up without such a part is none
+                    continue
+        return found
+
+    def look(self, frame: RgbdFrame, scene: TableScene) -> Look:
+        """What is seen of the proposals, before any words."""
+        from affordagent.finetune.mini_predictor import View
+        from affordagent.tools.appearance import class_posterior
+
+        has_depth = bool((frame.depth_m > 0).any())
+        view = View(frame.color, frame.camera, frame.depth_m if has_depth else None, scene.plane_camera)
+        features = self.predictor.look(view, [p.mask for p in scene.proposals])
+        return Look(frame, scene, view, features, class_posterior(frame, scene.proposals), dimensions_of(frame, scene))
+
+    def rank(self, look: Look, query: FunctionalQuery) -> Ranking:
+        """How well each proposal fits the words."""
+        names = names_of(query)
+        voices, level = self._voices(look, query, names)
+        by_voice = self.predictor.config.get("pick", DEFAULT_PICK)
+        weights = np.array([by_voice[voice] for voice in VOICES])
+        share = _softmax(voices @ weights)
+        if query.attributes:
+            rivals = share > PLAUSIBLE * share.max()
+            proposals = look.scene.proposals
+            factors, _ = attribute_factors(look.frame, proposals, look.dimensions_m, rivals, query.attributes)
+            voices[:, VOICES.index("attributes")] = np.log(factors)
+            share = _softmax(voices @ weights)
+        return Ranking(voices, share, level, names)
+
+    def _voices(self, look: Look, query: FunctionalQuery, names: Names) -> tuple[Array, Array]:
+        """(P, len(VOICES)) logarithms of how well each proposal fits, by voice, and (P,) the logit of the names; the
+        attributes' voice is left at 0."""
+        clip, match = self.predictor.compare(look.features, [query.text, *names.texts])
+        log_weights = np.log(names.weights)
+        vocabulary, wanted = vocabulary_of(query)
+        fits = object_posterior(look.classes, look.dimensions_m, vocabulary) @ wanted
+        columns = [
+            _log_sigmoid(clip[:, 0]),
+            _log_sigmoid(match[:, 0]),
+            _log_sum(_log_sigmoid(clip[:, 1:]) + log_weights),
+            _log_sum(_log_sigmoid(match[:, 1:]) + log_weights),
+            np.log(np.clip(fits, 0, 1) + 0.02),
+            np.zeros(len(fits)),
+        ]
+        return np.stack(columns, axis=1), _log_sum(clip[:, 1:] + log_weights)
+
+    def part(self, look: Look, query: FunctionalQuery, ranking: Ranking, index: int) -> PartMask:
+        """The masks on the proposal of that index.
+
+        Raises:
+            StageFailure: ("ground", grounding.empty_mask).
+        """
+        proposal = look.scene.proposals[index]
+        text = ranking.names.texts[int(ranking.names.weights.argmax())]
+        part_share, object_share = self.predictor.masks(look.view, proposal.mask, text)
+        whole = largest_pieces(object_share > 0.5)
+        learned = largest_pieces((part_share > 0.5) & grown(whole))
+        mask, how, factor = _wanted(look, proposal, query, learned, whole)
+        if mask.sum() < MIN_PART_PX:
+            raise StageFailure(
+                "ground",
+                "grounding.empty_mask",
+                f"{int(mask.sum())} pixels of the {query.part or 'part to hold'} are seen on the thing, at least "
+                f"{MIN_PART_PX} are needed: turn it so that the part is in view, or bring the camera nearer",
+                part_px=int(mask.sum()),
+            )
+        sure = part_share if how == "learned" else object_share
+        overlap = float((whole & proposal.mask).sum() / max((whole | proposal.mask).sum(), 1))
+        traits = {
+            "bias": 1.0,
+            "log_share": float(np.log(ranking.share[index] + 1e-4)),
+            "level": float(ranking.level[index]),
+            "certainty": float(sure[mask].mean()),
+            "overlap": overlap,
+        }
+        weights = self.predictor.config.get("confidence", DEFAULT_CONFIDENCE)
+        confidence = factor / (1 + np.exp(-sum(weights[name] * value for name, value in traits.items())))
+        proposals = look.scene.proposals
+        evidence = {
+            "proposal": proposal.id,
+            "shares": {str(p.id): round(float(s), 4) for p, s in zip(proposals, ranking.share, strict=True)},
+            "voices": dict(zip(VOICES, np.round(ranking.voices[index], 3).tolist(), strict=True)),
+            "phrases": [query.text, *ranking.names.texts],
+            "part_from": how,
+            "traits": {name: round(value, 4) for name, value in traits.items()},
+        }
+        return PartMask(mask, whole | mask, float(confidence), TOOL, evidence)
+
+
+def _wanted(
+    look: Look, proposal: ObjectProposal, query: FunctionalQuery, learned: Mask, whole: Mask
+) -> tuple[Mask, str, float]:
+    """(mask of the wanted part, where it comes from, factor on the confidence)."""
+    known = catalogue().get(query.category or "")
+    held, wanted = None if known is None else known.part, query.part
+    if wanted is None or wanted == held or (wanted in HANDLES and (known is None or held in HANDLES)):
+        return learned, "learned", 1.0
+    if known is not None and held is None and wanted in WHOLE:
+        return learned, "learned", 1.0
+    if wanted in RIMS:
+        rim = part_by_geometry(look.frame, look.scene, proposal, wanted, query.category)
+        if rim is not None:
+            return rim & whole, "geometry", OTHER_PART_FACTOR
+    rest = largest_pieces(whole & ~grown(learned))
+    if rest.sum() >= MIN_PART_PX and learned.sum() < 0.9 * whole.sum():
+        return rest, "object without the learned part", OTHER_PART_FACTOR
+    return whole, "whole object", OTHER_PART_FACTOR
+
+
+def grown(mask: Mask) -> Mask:
+    """The mask and its rim of one pixel."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+
+
+def largest_pieces(mask: Mask, share: float = 0.2) -> Mask:
+    """The mask's largest connected piece and those at least `share` as large."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count < 2:
+        return mask
+    area = stats[1:, cv2.CC_STAT_AREA]
+    return np.isin(pieces, 1 + np.flatnonzero(area >= share * area.max()))
+
+
+def _log_sigmoid(x: Array) -> Array:
+    return -np.logaddexp(0, -x)
+
+
+def _log_sum(x: Array) -> Array:
+    """(P, N) -> (P,) log of the sum of exponentials."""
+    return np.logaddexp.reduce(x, axis=1)
+
+
+def _softmax(x: Array) -> Array:
+    e = np.exp(x - x.max())
+    return e / e.sum()
