@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raycast import Box, iou, raycast
 
+from affordagent.core.embedded import text_encoder
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import Candidate, FunctionalQuery
 from affordagent.robot.frame_cell import FrameCell
+from affordagent.tools import appearance
 from affordagent.tools.attributes import colour_share
 from affordagent.tools.part_geometry import part_by_geometry
 from affordagent.tools.sizes import SIZES_M, size_likelihood
@@ -148,6 +150,14 @@ def test_sizes_tell_a_mug_from_a_spatula() -> None:
     assert size_likelihood("spatula", spatula) > 100 * size_likelihood("mug", spatula)
     assert size_likelihood("kettle", mug) == size_likelihood("kettle", spatula) > 0
     assert all(low < high for poses in SIZES_M.values() for pose in poses for low, high in pose)
+
+
+def test_the_stored_class_embeddings_are_those_of_the_names() -> None:
+    names, stored = appearance.class_names(), appearance.class_embeddings()
+    assert stored.shape == (len(names), 384)
+    some = [0, 100, 300, len(names) - 1]
+    fresh = text_encoder().sentences([f"a photo of a {names[i]}" for i in some])
+    assert stored[some] == pytest.approx(fresh, abs=1e-3)
 
 
 def test_every_category_has_a_size() -> None:

@@ -7,6 +7,7 @@ The probability of a word is the sum over classes of p(class | crop) times the w
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ SIDE_PX = 224
 MARGIN = 1.3  # side of the crop by the longer side of the box
 TEMPERATURE = 0.07  # of the word shares
 
+EMBEDDINGS = Path(__file__).with_name("imagenet_classes.npy")  # written by running this module
+
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -36,8 +39,13 @@ def class_names() -> tuple[str, ...]:
 
 @cache
 def class_embeddings() -> NDArray[np.float32]:
-    """(C, 384) unit embeddings of the class names."""
-    return text_encoder().sentences([f"a photo of a {name}" for name in class_names()])
+    """(C, 384) unit embeddings of the class names: read from EMBEDDINGS, since making them costs seconds."""
+    return np.load(EMBEDDINGS).astype(np.float32)
+
+
+def embed_class_names() -> NDArray[np.float16]:
+    """What EMBEDDINGS holds, made anew."""
+    return text_encoder().sentences([f"a photo of a {name}" for name in class_names()]).astype(np.float16)
 
 
 def class_posterior(frame: RgbdFrame, proposals: list[ObjectProposal]) -> NDArray[np.float32]:
@@ -74,9 +82,13 @@ def _crop(color: NDArray[np.uint8], proposal: ObjectProposal, masked: bool) -> N
     flag = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     picture = _greyed(color, proposal.mask) if masked else color
     square = cv2.warpAffine(picture, A, (SIDE_PX, SIDE_PX), flags=flag, borderMode=cv2.BORDER_REPLICATE)
-    return (square.astype(np.float32) / 255 - MEAN) / STD
+    return ((square.astype(np.float32) / 255 - MEAN) / STD).astype(np.float32)
 
 
 def _greyed(color: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
     near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return np.where(near[..., None], color, np.uint8(200))
+
+
+if __name__ == "__main__":
+    np.save(EMBEDDINGS, embed_class_names())

@@ -111,7 +111,7 @@ def _join(pieces: list[Mask], points: Array, plane: Array, lab: NDArray[np.float
     """Groups of pieces that are one thing."""
     clouds = [points[p][:: max(1, int(p.sum()) // 800)] for p in pieces]
     trees = [cKDTree(c) for c in clouds]
-    shades = [np.median(lab[p], axis=0) for p in pieces]
+    shades = [np.median(lab[p], axis=0).astype(np.float64) for p in pieces]
     sizes = [int(p.sum()) for p in pieces]
     boxes = [(c.min(0), c.max(0)) for c in clouds]
     group = list(range(len(pieces)))
