@@ -17,6 +17,7 @@ MIN_VALID = 0.15  # of the mask's pixels
 ABOVE_TABLE_M = 0.002  # lower points of a mask are table
 NOISY_M = 0.008  # median departure from the neighbourhood
 OBSTACLE_VOXEL_M = 0.004
+OWN_SHARE = 0.7  # of a proposal under the object's mask: the rest of it is the same object
 PART_VOXEL_M = 0.0015
 OBJECT_VOXEL_M = 0.003
 REACH_M = (0.18, 1.1)  # obstacles nearer to the base's axis are the robot itself, further ones are out of reach
@@ -59,18 +60,26 @@ def lift(frame: RgbdFrame, scene: TableScene, part: PartMask) -> PartCloud:
         )
     part_points = voxel_downsample(part_points, PART_VOXEL_M)
     normals = normals_towards_camera(part_points)
-    object_points = voxel_downsample(_cleaned(points[_inner(part.object_mask | part.mask) & usable]), OBJECT_VOXEL_M)
+    whole = _whole(scene, part)
+    object_points = voxel_downsample(_cleaned(points[_inner(whole) & usable]), OBJECT_VOXEL_M)
     object_points = np.concatenate([object_points, part_points])
     T = frame.T_base_camera
     return PartCloud(
         part=transform_points(T, part_points),
         part_normals=normals @ T[:3, :3].T,
         object=transform_points(T, object_points),
-        obstacles=_obstacles(frame, scene, part.object_mask | part.mask, points, usable),
+        obstacles=_obstacles(frame, scene, whole, points, usable),
         table_z_m=_table_z(T, scene.plane_camera, object_points.mean(0)),
         camera_position=T[:3, 3].copy(),
         valid_fraction=fraction,
     )
+
+
+def _whole(scene: TableScene, part: PartMask) -> Mask:
+    """The object's mask with the crumbs of its own proposal that the tool left out, which are no obstacles."""
+    mask = part.object_mask | part.mask
+    own = [p.mask for p in scene.proposals if (p.mask & mask).sum() > OWN_SHARE * p.mask.sum()]
+    return np.logical_or.reduce([mask, *own])
 
 
 def flying(depth_m: NDArray[np.float32]) -> Mask:
@@ -156,8 +165,8 @@ def _check_transparent(scene: TableScene, mask: Mask) -> None:
         raise StageFailure(
             "lift",
             "depth.transparent",
-            f"{on_table:.0%} of the part's depths are those of the table behind it, limit 70%: glass, or too flat for this "
-            "camera; put something opaque there",
+            f"{on_table:.0%} of the part's depths are those of the table behind it, limit 70%: glass, or too flat for "
+            "this camera; put something opaque there",
             on_table=round(on_table, 3),
         )
 
