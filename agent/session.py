@@ -90,6 +90,12 @@ class Tools:
 
         return understand(text)
 
+    def load(self) -> None:
+        """Load all models now, so that the first command is as quick as the next."""
+        self.understand("hand me the hammer")
+        self.grounder.load()
+        self.fallback.load()
+
     @cached_property
     def grounder(self) -> Grounder:
         from affordagent.tools.affordance_vlm import AffordanceTool
@@ -118,6 +124,7 @@ class Session:
         self.cell = open_cell(settings, record)
 
     def __enter__(self) -> Session:
+        self.tools.load()
         self.cell.__enter__()
         return self
 

@@ -24,7 +24,10 @@ class GraspState(TypedDict, total=False):
 
 
 class Grounder(Protocol):
-    """A tool that finds the part to hold: masks ranked best first, at least one, or a StageFailure."""
+    """A tool that finds the part to hold: masks ranked best first, at least one, or a StageFailure. `load` gets its models
+    ready before the first question."""
+
+    def load(self) -> None: ...
 
     def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]: ...
 

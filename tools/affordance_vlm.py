@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.catalogue import catalogue
+from affordagent.core.embedded import lite0_classifier, text_encoder
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene
@@ -98,6 +99,12 @@ class AffordanceTool:
         from affordagent.finetune.mini_predictor import MiniPredictor
 
         return MiniPredictor(self.checkpoint)
+
+    def load(self) -> None:
+        """Load the models now rather than with the first question."""
+        _ = self.predictor
+        text_encoder()
+        lite0_classifier()
 
     def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
         """Masks of the part, the choice first, then the runner-up where it is plausible.

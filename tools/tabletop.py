@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.catalogue import catalogue
+from affordagent.core.embedded import lite0_classifier, text_encoder
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene
@@ -35,6 +36,12 @@ class TabletopTool:
     """Proposal x looks x size x attributes, then the part by geometry. Stateless; models load on first use."""
 
     name: str = "tabletop"
+
+    def load(self) -> None:
+        """Load the models now rather than with the first question."""
+        text_encoder()
+        lite0_classifier()
+        appearance.class_embeddings()
 
     def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
         """All proposals, best first, each with the asked part.
