@@ -85,7 +85,8 @@ def _run(args: argparse.Namespace) -> int:
     if (folder / "events.jsonl").exists():
         raise AffordAgentError(f"{folder} already holds a run; choose another --out")
     console.print(f"[bold]{_short(args.text)}[/bold]", markup=True)
-    with console.status("loading models, opening the cell") as status, Session(settings, record=not args.no_report) as session:
+    session = Session(settings, record=not args.no_report)
+    with console.status("loading models, opening the cell") as status, session:
 
         def on_record(record: StageRecord) -> None:
             mark = {"ok": "[green]✓[/green]", "failed": "[red]✗[/red]"}.get(record.status, "[yellow]•[/yellow]")

@@ -24,8 +24,10 @@ class GraspState(TypedDict, total=False):
 
 
 class Grounder(Protocol):
-    """A tool that finds the part to hold: masks ranked best first, at least one, or a StageFailure. `load` gets its models
-    ready before the first question."""
+    """A tool that finds the part to hold: masks ranked best first, at least one, or a StageFailure.
+
+    `load` gets its models ready before the first question.
+    """
 
     def load(self) -> None: ...
 
