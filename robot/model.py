@@ -138,9 +138,10 @@ def set_fingers(model: mujoco.MjModel, data: mujoco.MjData, driver_rad: float) -
 
 
 def opening_m(model: mujoco.MjModel, data: mujoco.MjData) -> float:
-    """Gap between the pads, from the positions in `data`."""
+    """Gap between the pads along the closing axis, from the positions in `data`."""
     left, right = (model.geom(f"{body}1").id for body in PAD_BODIES)
-    gap = np.linalg.norm(data.geom_xpos[left] - data.geom_xpos[right])
+    closing = data.site(TCP_SITE).xmat.reshape(3, 3)[:, 1]
+    gap = abs(closing @ (data.geom_xpos[left] - data.geom_xpos[right]))
     return float(gap - model.geom_size[left, 1] - model.geom_size[right, 1])
 
 
