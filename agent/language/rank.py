@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from affordagent.agent.language.names import mentions
 from affordagent.agent.language.retrieval import category_scores
 from affordagent.agent.language.understand import understand
 from affordagent.agent.language.words import tokens
 from affordagent.core.embedded import text_encoder
 
+USES = 0.7  # weight of a known category's uses against the likeness of the name
 NAMED = 1.0  # added to the score of a thing that the command calls by its name
+
+
+_ASKING = re.compile(
+    r"^(?:(?:please|can you|could you|would you) )*(?:hand|give|pass|bring|get|fetch|find) (?:(?:me|us|over) )?(?=some|any|a )"
+)
 
 
 def rank(text: str, names: list[str]) -> list[tuple[str, float]]:
@@ -21,14 +29,14 @@ def rank(text: str, names: list[str]) -> list[tuple[str, float]]:
         StageFailure, Refused: see `understand`.
     """
     query = understand(text)
-    wish = query.function or query.text
+    wish = _ASKING.sub("", query.function or query.text)  # "something to cut", without "hand me"
     encoder = text_encoder()
-    direct = encoder.sentences(names) @ encoder.sentences([wish])[0]  # (N,)
+    direct = encoder.sentences([f"a {name}" for name in names]) @ encoder.sentences([wish])[0]  # (N,)
     uses = category_scores(wish)
     scored = []
     for name, likeness in zip(names, direct.tolist(), strict=True):
         category = _category(name)
-        score = 0.5 * likeness + 0.5 * (uses[category] if category else likeness)
+        score = (1 - USES) * likeness + USES * (uses[category] if category else likeness)
         named = query.object_words is not None and (
             query.object_words in name or (category is not None and category == query.category)
         )
