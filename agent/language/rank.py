@@ -15,7 +15,8 @@ NAMED = 1.0  # added to the score of a thing that the command calls by its name
 
 
 _ASKING = re.compile(
-    r"^(?:(?:please|can you|could you|would you) )*(?:hand|give|pass|bring|get|fetch|find) (?:(?:me|us|over) )?(?=some|any|a )"
+    r"^(?:(?:please|can you|could you|would you) )*(?:hand|give|pass|bring|get|fetch|find)"
+    r" (?:(?:me|us|over) )?(?=some|any|a )"
 )
 
 
