@@ -221,6 +221,6 @@ def verify(bench: Workbench, state: GraspState) -> Done:
     bench.store.put("verdict", verdict)
     checks = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in verdict.checks.items())
     if not verdict.success:
-        message = f"not done: {checks}"
-        raise StageFailure("verify", verdict.code or "verify.unknown", message, **asdict(verdict))
+        evidence = {"checks": verdict.checks, "measured": verdict.measured, "by": verdict.by}
+        raise StageFailure("verify", verdict.code or "verify.unknown", f"not done: {checks}", **evidence)
     return Done(checks, asdict(verdict), {"outcome": "success"})
