@@ -15,7 +15,9 @@ from affordagent.tools.grasping.gripper import ParallelGripper
 
 FRICTION = 0.5
 MIN_WIDTH_M = 0.002
-LEVEL = 0.35  # closing axes that climb less than this (sine) are made horizontal
+LEVEL = 0.35  # closing axes that climb less than this (sine) are made horizontal,
+THIN_M = 0.012  # unless the part is thinner than this
+PATCH_RADIUS_M, PATCH_DEPTH_M = 0.010, 0.007
 SPANS_M = (0.0, 0.015, 0.035, 0.06, np.inf)
 STEEPEST = 0.6  # closing axes that climb more are dropped: one finger would have to reach under the part
 TILTS_DEG = (0, -25, 25, -50, 50)
@@ -37,6 +39,9 @@ class Contacts:
 
     def take(self, index: NDArray[np.bool_] | NDArray[np.int_]) -> Contacts:
         return Contacts(**{name: values[index] for name, values in vars(self).items()})
+
+    def join(self, other: Contacts) -> Contacts:
+        return Contacts(**{name: np.concatenate([values, vars(other)[name]]) for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -94,35 +99,55 @@ def contact_pairs(surface: Surface, rng: np.random.Generator, seeds: int = 240) 
     good = np.isfinite(spans.max(-1).ravel())
     rows, columns = rows[good], columns[good]
     closing = n[columns] - n[first[rows]]  # flatter on the pads than the line between two samples
-    climb = np.abs(closing[:, 2]) / np.maximum(np.linalg.norm(closing, axis=1), 1e-9)
-    closing[climb < LEVEL, 2] = 0.0
     closing /= np.maximum(np.linalg.norm(closing, axis=1, keepdims=True), 1e-9)
-    middle = (p[first[rows]] + p[columns]) / 2
-    keep = _thinned(middle, closing, quality[rows, columns])
-    rows, columns = rows[keep], columns[keep]
-    return _centred(surface, middle[keep], closing[keep], distance[rows, columns], quality[rows, columns])
+    contacts = Contacts((p[first[rows]] + p[columns]) / 2, closing, distance[rows, columns], quality[rows, columns])
+    contacts = contacts.take(_thinned(contacts))
+    contacts = _aligned(surface, _aligned(surface, contacts))
+    # a climbing axis pushes things aside, so it is made level; thin walls may slant and are taken either way
+    climb = np.abs(contacts.closing[:, 2])
+    slanting = contacts.take((climb < LEVEL) & (climb > 0.02) & (contacts.width_m < THIN_M))
+    level = contacts.closing.copy()
+    level[climb < LEVEL, 2] = 0.0
+    level /= np.linalg.norm(level, axis=1, keepdims=True)
+    return _measured(surface, replace(contacts, closing=level)).join(slanting)
 
 
-def _thinned(middle: Array, closing: Array, quality: Array) -> NDArray[np.int_]:
+def _thinned(contacts: Contacts) -> NDArray[np.int_]:
     """At most `MAX_PAIRS` indices, the best of each cell of place (6 mm) and closing direction (20 degrees)."""
-    flipped = closing * np.where(closing[:, :1] + 1e-3 * closing[:, 1:2] < 0, -1, 1)
-    cells = np.c_[np.round(middle / 0.006), np.round(flipped * 3)].astype(int)
-    order = np.argsort(-quality, kind="stable")
+    y = contacts.closing
+    y = y * np.where(y[:, :1] + 1e-3 * y[:, 1:2] < 0, -1, 1)
+    cells = np.c_[np.round(contacts.middle / 0.006), np.round(y * 3)].astype(int)
+    order = np.argsort(-contacts.quality, kind="stable")
     _, first = np.unique(cells[order], axis=0, return_index=True)
     return order[np.sort(first)][:MAX_PAIRS]
 
 
-def _centred(surface: Surface, middle: Array, closing: Array, width: Array, quality: Array) -> Contacts:
-    """Measure how far the part reaches along the closing axis near the contacts; put the middle amid it."""
-    d = surface.points[None] - middle[:, None]  # (K, N, 3)
-    y = np.einsum("knc,kc->kn", d, closing)
-    sideways = np.sum(d * d, axis=-1) - y * y  # squared distance from the closing line
-    near = (sideways < 0.009**2) & (np.abs(y) < width[:, None] / 2 + 0.008)
-    low = np.where(near, y, np.inf).min(1)
-    high = np.where(near, y, -np.inf).max(1)
+def _aligned(surface: Surface, contacts: Contacts) -> Contacts:
+    """Turn the closing axes square to the two patches they meet; those that would then climb stay as they are."""
+    d = surface.points[None] - contacts.middle[:, None]  # (K, N, 3)
+    y = np.einsum("knc,kc->kn", d, contacts.closing)
+    near = np.einsum("knc,knc->kn", d, d) - y * y < PATCH_RADIUS_M**2  # squared distance from the closing line
+    near &= np.abs(np.abs(y) - contacts.width_m[:, None] / 2) < PATCH_DEPTH_M
+    facing = contacts.closing @ surface.normals.T
+    patch = near & (facing * np.sign(y) > 0.6)
+    closing = (patch * np.sign(facing)) @ surface.normals + 1e-3 * contacts.closing
+    closing /= np.linalg.norm(closing, axis=1, keepdims=True)
+    climbs = np.abs(closing[:, 2:]) > np.maximum(LEVEL, np.abs(contacts.closing[:, 2:]))
+    return _measured(surface, replace(contacts, closing=np.where(climbs, contacts.closing, closing)))
+
+
+def _measured(surface: Surface, contacts: Contacts) -> Contacts:
+    """Measure how far the part reaches along the closing axes near the contacts; put the middle amid it."""
+    d = surface.points[None] - contacts.middle[:, None]
+    y = np.einsum("knc,kc->kn", d, contacts.closing)
+    near = np.einsum("knc,knc->kn", d, d) - y * y < PATCH_RADIUS_M**2
+    half = contacts.width_m / 2
+    near &= np.abs(y) < half[:, None] + PATCH_DEPTH_M
     found = near.any(1)
-    low, high = np.where(found, low, -width / 2), np.where(found, high, width / 2)
-    return Contacts(middle + ((low + high) / 2)[:, None] * closing, closing, high - low, quality)
+    low = np.where(found, np.where(near, y, np.inf).min(1), -half)
+    high = np.where(found, np.where(near, y, -np.inf).max(1), half)
+    middle = contacts.middle + ((low + high) / 2)[:, None] * contacts.closing
+    return replace(contacts, middle=middle, width_m=high - low)
 
 
 def approaches(contacts: Contacts, gripper: ParallelGripper, table_z_m: float) -> Candidates:

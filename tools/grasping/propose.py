@@ -47,7 +47,7 @@ def propose(
     candidates = _poses(part, cloud.table_z_m, gripper, np.random.default_rng(rng_seed))
     rest = _rest_of_object(cloud)
     solid = drop_to_table(np.concatenate([rest, downsample(cloud.obstacles, 0.005)[0]]), cloud.table_z_m)
-    collision = HandCollision(solid, part.points, cloud.table_z_m, gripper)
+    collision = HandCollision(solid, np.concatenate([cloud.part, part.points]), cloud.table_z_m, gripper)
     candidates, clearance_m = _free(candidates, collision, gripper)
     view = ranking.View(
         candidates,

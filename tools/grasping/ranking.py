@@ -15,21 +15,21 @@ from affordagent.tools.grasping.completion import Surface
 from affordagent.tools.grasping.gripper import ParallelGripper
 
 LEVER_M = 0.05  # lever arm of the weight about the pads that halves the balance term
-WIDTH_MARGIN_M = 0.012
 CROWDED_M = 0.012  # surroundings nearer than this to the hand cost clearance
 PATCH_DEPTH_M = 0.004  # surface this near to a pad counts as touched by it
+FACING = 0.5  # cosine to the closing axis from which a piece of surface faces a pad
 PATCH_HEIGHT_M = 0.012  # contact this tall along the approach is as good as any taller one
 
 
 @dataclass(frozen=True)
 class Touch:
-    """What the pads would hold, per candidate (G,): extents of the touched patch along x and z, its middle's x,
-    mean |cosine| between its normals and the closing axis, share of points between the pads that are of the part."""
+    """What the pads would hold, per candidate (G,): extents of the touched patch along x and z, its middle's x, angle
+    between the mean of its normals and the closing axis, share of the part among the points between the pads."""
 
     extent_x_m: Array
     extent_z_m: Array
     middle_x_m: Array
-    flatness: Array
+    skew_rad: Array
     purity: Array
 
 
@@ -63,8 +63,9 @@ def centred(v: View) -> Array:
     return 1 - np.abs(v.touch.middle_x_m) / (v.gripper.pad_width_m / 2)
 
 
-def flatness(v: View) -> Array:
-    return v.touch.flatness
+def square(v: View) -> Array:
+    """Pads flat on what they touch."""
+    return 1 - v.touch.skew_rad / np.radians(45)
 
 
 def balance(v: View) -> Array:
@@ -77,15 +78,16 @@ def balance(v: View) -> Array:
 
 
 def upright(v: View) -> Array:
-    return 1 - v.grasps.tilt_rad / (np.pi / 2)
+    return 1 - (v.grasps.tilt_rad / (np.pi / 2)) ** 2
 
 
 def level(v: View) -> Array:
-    return 1 - 0.7 * np.abs(v.grasps.T_base_tcp[:, 2, 1]) / STEEPEST
+    return 1 - 0.7 * (v.grasps.T_base_tcp[:, 2, 1] / STEEPEST) ** 2
 
 
 def width_margin(v: View) -> Array:
-    return 0.3 + 0.7 * (v.gripper.max_width_m - v.grasps.width_m) / WIDTH_MARGIN_M
+    """Narrow things leave air for errors on both sides, and their surfaces are better known."""
+    return 1 - 0.7 * (v.grasps.width_m / v.gripper.max_width_m) ** 2
 
 
 def clearance(v: View) -> Array:
@@ -109,9 +111,9 @@ TERMS: list[tuple[Term, float]] = [
     (coverage, 1.5),
     (purity, 2.0),
     (centred, 1.0),
-    (flatness, 1.0),
+    (square, 1.0),
     (balance, 2.0),
-    (upright, 1.0),
+    (upright, 2.0),
     (level, 1.0),
     (width_margin, 0.5),
     (clearance, 1.0),
@@ -144,16 +146,19 @@ def touch(grasps: Candidates, part: Surface, other: Array, gripper: ParallelGrip
     any_near = near_pad.any(1)
 
     def extent(axis: int) -> tuple[Array, Array]:
-        low = np.where(near_pad, local[..., axis], np.inf).min(1)
-        high = np.where(near_pad, local[..., axis], -np.inf).max(1)
-        return np.where(any_near, high - low, 0.0), np.where(any_near, (high + low) / 2, 0.0)
+        low = np.where(any_near, np.where(near_pad, local[..., axis], np.inf).min(1), 0.0)
+        high = np.where(any_near, np.where(near_pad, local[..., axis], -np.inf).max(1), 0.0)
+        return high - low, (high + low) / 2
 
     (extent_x, middle_x), (extent_z, _) = extent(0), extent(2)
-    facing = np.abs(np.einsum("nk,gk->gn", part.normals, T[:, :3, 1]))
-    flat = np.where(near_pad, facing, 0).sum(1) / np.maximum(near_pad.sum(1), 1)
+    facing = T[:, :3, 1] @ part.normals.T * np.sign(local[..., 1])  # (G, N); tops and undersides do not face the pads
+    side = np.where(near_pad & (facing > FACING), np.sign(local[..., 1]), 0.0)
+    mean_normal = side @ part.normals
+    nx, ny, nz = (np.einsum("gk,gk->g", mean_normal, T[:, :3, k]) for k in range(3))
+    skew = np.arctan2(np.hypot(nx, 0.5 * nz), np.maximum(ny, 1e-9))  # seen edges tip the normals along z: half counts
     strangers = between(other)[1].sum(1) if len(other) else np.zeros(len(T))
     share = held.sum(1) / np.maximum(held.sum(1) + strangers, 1)
-    return Touch(extent_x, extent_z, middle_x, flat, share)
+    return Touch(extent_x, extent_z, middle_x, skew, share)
 
 
 def diverse(
