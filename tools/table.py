@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.geometry import Array
+from affordagent.core.geometry import Array, transform_points
 from affordagent.core.types import Mask, ObjectProposal, RgbdFrame, TableScene
 from affordagent.tools import clusters
 
@@ -21,6 +21,7 @@ NEAR_M, FAR_M = 0.15, 2.0  # depths that are looked at
 MIN_VALID = 0.05  # share of the picture that must have depth
 SAMPLE = 5000  # points the RANSAC counts
 TRIPLES = 400
+BASE_RADIUS_M = 0.3  # what is nearer to the base's axis may be the robot itself
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def find_objects(frame: RgbdFrame, workspace: Workspace | None = None, seed: int
     """What stands on the table, each thing as one proposal, largest first.
 
     Raises:
-        StageFailure: those of `find_table`; ("ground", "grounding.not_found") when nothing stands on the table.
+        StageFailure: those of `find_table`; ("ground", "grasp.unreachable") when all that stands there lies outside the
+            workspace; ("ground", "grounding.not_found") when nothing stands on the table.
     """
     workspace = workspace or Workspace()
     plane = find_table(frame, seed)
@@ -80,11 +82,10 @@ def find_objects(frame: RgbdFrame, workspace: Workspace | None = None, seed: int
     sigma = noise_sigma(height, frame.depth_m)
     reachable = valid & _on_table(frame, points, height, sigma, workspace)
     labels = clusters.connect(frame, points, height, sigma, valid)
-    masks = []
-    for mask in clusters.assemble(frame, points, height, labels, plane):
-        if _is_object(mask, frame, points, height, reachable, workspace):
-            masks.append(mask)
+    candidates = clusters.assemble(frame, points, height, labels, plane)
+    masks = [m for m in candidates if _is_object(m, frame, height, reachable, workspace)]
     if not masks:
+        _raise_if_out_of_reach([m for m in candidates if _is_object(m, frame, height, valid, workspace)], frame, points)
         raise StageFailure(
             "ground",
             "grounding.not_found",
@@ -102,7 +103,7 @@ def box_of(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def noise_sigma(height: NDArray[np.float32], depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W) expected noise of the height, metres: grows with depth squared (stereo), scaled by the table's residuals."""
+    """(H, W) expected noise of the height, metres: stereo's depth squared, scaled by the table's residuals."""
     near_plane = np.abs(height) < 0.015
     if near_plane.sum() < 100:
         return np.full(height.shape, 0.002, np.float32)
@@ -218,7 +219,6 @@ def _on_table(
 def _is_object(
     mask: Mask,
     frame: RgbdFrame,
-    points: Array,
     height: NDArray[np.float32],
     reachable: Mask,
     workspace: Workspace,
@@ -231,3 +231,20 @@ def _is_object(
         return False
     low, high = np.percentile(height[seen], [2, 99.5])
     return bool(high < workspace.max_height_m and low < 0.06 and (reachable[seen]).mean() > 0.7)
+
+
+def _raise_if_out_of_reach(masks: list[Mask], frame: RgbdFrame, points: Array) -> None:
+    """Say where the things are that stand outside the workspace; the robot's own base is none of them."""
+    if frame.T_base_camera is None:
+        return
+    places = [np.median(transform_points(frame.T_base_camera, points[m & (frame.depth_m > 0)]), axis=0) for m in masks]
+    away = sorted((float(np.hypot(x, y)), float(x), float(y)) for x, y, _ in places if np.hypot(x, y) > BASE_RADIUS_M)
+    if away:
+        distance, x, y = away[0]
+        raise StageFailure(
+            "ground",
+            "grasp.unreachable",
+            f"{len(away)} things stand on the table, all out of the arm's reach; the nearest is {distance:.2f} m from "
+            f"the robot base at x = {x:.2f}, y = {y:.2f} m: move it nearer, or check T_base_camera",
+            nearest_m=round(distance, 3),
+        )
