@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-COLOURS = ("red", "green", "blue", "yellow", "orange", "black", "white", "grey", "gray", "brown", "pink", "purple")
+COLOURS: tuple[str, ...] = ("red", "green", "blue", "yellow", "orange", "black", "white", "grey", "gray", "brown", "pink", "purple")
 COLOURS += ("silver", "golden", "turquoise", "beige", "teal", "cyan")
 SIZES = {
     **dict.fromkeys(("big", "bigger", "biggest", "large", "larger", "largest", "huge"), "big"),
