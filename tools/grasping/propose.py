@@ -10,9 +10,9 @@ from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import Grasp, PartCloud
 from affordagent.tools.grasping import ranking
-from affordagent.tools.grasping.antipodal import MIN_TIP_PAST_CONTACT_M, Candidates, approaches, contact_pairs
+from affordagent.tools.grasping.antipodal import MIN_TIP_PAST_CONTACT_M, Candidates, Contacts, approaches, contact_pairs
 from affordagent.tools.grasping.collision import SKIN_M, HandCollision, drop_to_table
-from affordagent.tools.grasping.completion import Surface, complete, downsample
+from affordagent.tools.grasping.completion import complete, downsample
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
 MIN_POINTS = 20
@@ -44,11 +44,12 @@ def propose(
         )
     others = np.concatenate([cloud.object, cloud.obstacles])
     part = complete(cloud.part, cloud.part_normals, cloud.camera_position, cloud.table_z_m, others)
-    candidates = _poses(part, cloud.table_z_m, gripper, np.random.default_rng(rng_seed))
+    contacts = contact_pairs(part, np.random.default_rng(rng_seed))
+    candidates = _poses(contacts, cloud.table_z_m, gripper)
     rest = _rest_of_object(cloud)
     solid = drop_to_table(np.concatenate([rest, downsample(cloud.obstacles, 0.005)[0]]), cloud.table_z_m)
     collision = HandCollision(solid, np.concatenate([cloud.part, part.points]), cloud.table_z_m, gripper)
-    candidates, clearance_m = _free(candidates, collision, gripper)
+    candidates, clearance_m = _free(candidates, collision, gripper, float(np.median(contacts.width_m)))
     view = ranking.View(
         candidates,
         ranking.touch(candidates, part, rest, gripper),
@@ -69,26 +70,16 @@ def propose(
     ]
 
 
-def _poses(part: Surface, table_z_m: float, gripper: ParallelGripper, rng: np.random.Generator) -> Candidates:
-    contacts = contact_pairs(part, rng)
+def _poses(contacts: Contacts, table_z_m: float, gripper: ParallelGripper) -> Candidates:
     if len(contacts.width_m) == 0:
         raise StageFailure(
             "propose",
             "grasp.none",
             "no two opposing surfaces were found on the part: look from another side or name another part",
-            part_points=len(part.points),
         )
     fits = contacts.width_m <= gripper.max_width_m
     if not fits.any():
-        narrowest = float(contacts.width_m.min())
-        raise StageFailure(
-            "propose",
-            "grasp.too_wide",
-            f"the part is {narrowest * 1e3:.0f} mm wide where it is narrowest, the {gripper.name} grasps up to "
-            f"{gripper.max_width_m * 1e3:.0f} mm: name a thinner part",
-            narrowest_m=round(narrowest, 4),
-            max_width_m=gripper.max_width_m,
-        )
+        raise _too_wide(float(contacts.width_m.min()), gripper)
     candidates = approaches(contacts.take(fits), gripper, table_z_m)
     if len(candidates) == 0:
         raise StageFailure(
@@ -101,7 +92,20 @@ def _poses(part: Surface, table_z_m: float, gripper: ParallelGripper, rng: np.ra
     return candidates
 
 
-def _free(candidates: Candidates, collision: HandCollision, gripper: ParallelGripper) -> tuple[Candidates, Array]:
+def _too_wide(width_m: float, gripper: ParallelGripper) -> StageFailure:
+    return StageFailure(
+        "propose",
+        "grasp.too_wide",
+        f"the part is {width_m * 1e3:.0f} mm wide, the {gripper.name} grasps up to {gripper.max_width_m * 1e3:.0f} mm: "
+        "name a thinner part",
+        width_m=round(width_m, 4),
+        max_width_m=gripper.max_width_m,
+    )
+
+
+def _free(
+    candidates: Candidates, collision: HandCollision, gripper: ParallelGripper, typical_width_m: float
+) -> tuple[Candidates, Array]:
     """The candidates whose open hand touches neither table nor scene, and the air around each (G,), metres. Those that
     hit something also get a chance with a shallower grip."""
 
@@ -118,6 +122,8 @@ def _free(candidates: Candidates, collision: HandCollision, gripper: ParallelGri
     in_scene = clearance_m < -SKIN_M
     free = ~on_table & ~in_scene
     if not free.any():
+        if typical_width_m > gripper.max_width_m:  # the few pairs that would fit were flaws of the guessed surface
+            raise _too_wide(typical_width_m, gripper)
         counts = {"candidates": len(free), "hit_table": int(on_table.sum()), "hit_scene": int(in_scene.sum())}
         surface = counts["hit_table"] >= counts["hit_scene"]
         blocker = "the table" if surface else "the object itself or its neighbours"
