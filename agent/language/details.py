@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-COLOURS: tuple[str, ...] = ("red", "green", "blue", "yellow", "orange", "black", "white", "grey", "gray", "brown", "pink", "purple")
-COLOURS += ("silver", "golden", "turquoise", "beige", "teal", "cyan")
+COLOURS = tuple(
+    "red green blue yellow orange black white grey gray brown pink purple silver golden turquoise beige teal"
+    " cyan".split()
+)
 SIZES = {
     **dict.fromkeys(("big", "bigger", "biggest", "large", "larger", "largest", "huge"), "big"),
     **dict.fromkeys(("small", "smaller", "smallest", "little", "tiny"), "small"),
