@@ -69,16 +69,10 @@ class MiniPredictor:
         return self._encode([view.crop(p, CropWindow.around(box_of(p), PICK_SCALE), PICK_SIZE) for p in proposals])
 
     @torch.inference_mode()
-    def compare(self, features: Features, texts: list[str]) -> tuple[Array, Array]:
-        """Logits (P, N) that text n means proposal p: those of the CLIP-like head, and those of the [SEG] query."""
-        encoder = text_encoder()
-        words = self.net.embed_texts(torch.from_numpy(encoder.sentences(texts)))
-        clip = self.net.similarities(self.net.embed_crops(features), words)
-        tokens, valid = encoder.tokens(texts)
-        count = len(features.f16)
-        index = torch.arange(count).repeat_interleave(len(texts))
-        match = self.net.decode(features, tokens.repeat(count, 1, 1), valid.repeat(count, 1), index).match
-        return clip.double().numpy(), match.view(count, len(texts)).double().numpy()
+    def compare(self, features: Features, texts: list[str]) -> Array:
+        """(P, N) logits of the CLIP-like head that text n means proposal p."""
+        words = self.net.embed_texts(torch.from_numpy(text_encoder().sentences(texts)))
+        return self.net.similarities(self.net.embed_crops(features), words).double().numpy()
 
     @torch.inference_mode()
     def masks(self, view: View, proposal: Mask, text: str, flip: bool = True) -> tuple[Probability, Probability]:

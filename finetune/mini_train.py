@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -170,9 +171,8 @@ class Trainer:
         crops = sample_batch(self.sampler, rows, config.crops, size, config.seed, self.step)
         rng = np.random.default_rng([config.seed, self.step, 1])
         batch = collate(crops, sample_bank(self.texts, crops, config.texts, rng))
-        lr = (
-            config.lr * min(1.0, (self.step + 1) / config.warmup_steps) * (0.49 * (1 + np.cos(np.pi * progress)) + 0.02)
-        )
+        warm = min(1.0, (self.step + 1) / config.warmup_steps)
+        lr = config.lr * warm * (0.49 * (1 + math.cos(math.pi * progress)) + 0.02)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * rate
         self.net.train()

@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 
 TOOL = "affordance_vlm"
 SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "finetune" / "checkpoints" / "mini"
-VOICES = ("own_clip", "own_match", "name_clip", "name_match", "looks", "attributes")
-DEFAULT_PICK = dict.fromkeys(VOICES, 0.5)
-DEFAULT_CONFIDENCE = {"bias": -2.0, "log_share": 1.0, "level": 0.3, "certainty": 4.0, "overlap": 0.0}
+VOICES = ("own_words", "names", "looks", "attributes")
+DEFAULT_PICK = {"own_words": 1.0, "names": 0.8, "looks": 0.5, "attributes": 0.6}
+DEFAULT_CONFIDENCE = {"bias": -0.8, "log_share": 0.3, "level": 1.0, "certainty": 1.7, "overlap": 0.0}
 MAX_NAMES = 4
 LEAST_CANDIDATE = 0.05
 PLAUSIBLE = 0.15  # share of the best one's
 OTHER_PART_FACTOR = 0.7  # on the confidence, when another part is wanted than the one that was learned
 MIN_PART_PX = 25
+LEAST_PART = 0.05  # of the object, for a part nobody asked for
+DOUBTFUL = 0.25  # probability from which pixels count where none reaches 0.5
 WHOLE = ("body", "middle", "side")  # parts that mean a thing held anywhere
 
 
@@ -157,19 +159,17 @@ class AffordanceTool:
     def _voices(self, look: Look, query: FunctionalQuery, names: Names) -> tuple[Array, Array]:
         """(P, len(VOICES)) logarithms of how well each proposal fits, by voice, and (P,) the logit of the names; the
         attributes' voice is left at 0."""
-        clip, match = self.predictor.compare(look.features, [query.text, *names.texts])
+        logits = self.predictor.compare(look.features, [query.text, *names.texts])
         log_weights = np.log(names.weights)
         vocabulary, wanted = vocabulary_of(query)
         fits = object_posterior(look.classes, look.dimensions_m, vocabulary) @ wanted
         columns = [
-            _log_sigmoid(clip[:, 0]),
-            _log_sigmoid(match[:, 0]),
-            _log_sum(_log_sigmoid(clip[:, 1:]) + log_weights),
-            _log_sum(_log_sigmoid(match[:, 1:]) + log_weights),
+            _log_sigmoid(logits[:, 0]),
+            _log_sum(_log_sigmoid(logits[:, 1:]) + log_weights),
             np.log(np.clip(fits, 0, 1) + 0.02),
             np.zeros(len(fits)),
         ]
-        return np.stack(columns, axis=1), _log_sum(clip[:, 1:] + log_weights)
+        return np.stack(columns, axis=1), _log_sum(logits[:, 1:] + log_weights)
 
     def part(self, look: Look, query: FunctionalQuery, ranking: Ranking, index: int) -> PartMask:
         """The masks on the proposal of that index.
@@ -182,6 +182,8 @@ class AffordanceTool:
         part_share, object_share = self.predictor.masks(look.view, proposal.mask, text)
         whole = largest_pieces(object_share > 0.5)
         learned = largest_pieces((part_share > 0.5) & grown(whole))
+        if learned.sum() < MIN_PART_PX:
+            learned = largest_pieces((part_share > DOUBTFUL) & grown(whole))
         mask, how, factor = _wanted(look, proposal, query, learned, whole)
         if mask.sum() < MIN_PART_PX:
             raise StageFailure(
@@ -220,7 +222,10 @@ def _wanted(
     """(mask of the wanted part, where it comes from, factor on the confidence)."""
     known = catalogue().get(query.category or "")
     held, wanted = None if known is None else known.part, query.part
-    if wanted is None or wanted == held or (wanted in HANDLES and (known is None or held in HANDLES)):
+    seen = learned.sum() >= max(MIN_PART_PX, LEAST_PART * whole.sum())
+    if wanted is None:
+        return (learned, "learned", 1.0) if seen else (whole, "whole object", 1.0)
+    if wanted == held or (wanted in HANDLES and (known is None or held in HANDLES)):
         return learned, "learned", 1.0
     if known is not None and held is None and wanted in WHOLE:
         return learned, "learned", 1.0
