@@ -18,14 +18,18 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cell: str = Field("sim", description="sim | frame:PREFIX")
-    scene: str = Field("bench", description="scene of the simulated cell, see `affordagent scenes`")
-    seed: int = Field(0, ge=0)
-    noise: bool = Field(False, description="RealSense-like noise and holes in the simulated camera")
-    checkpoint: Path | None = Field(None, description="folder of a mini AffordanceVLM; null = the shipped one")
-    sure_above: float = Field(0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one")
-    present_above: float = Field(0.2, ge=0, le=1, description="confidence below which the thing is not in the scene")
-    confirm: bool = Field(False, description="ask before simulated motion too; hardware always asks")
+    cell: str = Field(default="sim", description="sim | frame:PREFIX")
+    scene: str = Field(default="bench", description="scene of the simulated cell, see `affordagent scenes`")
+    seed: int = Field(default=0, ge=0)
+    noise: bool = Field(default=False, description="RealSense-like noise and holes in the simulated camera")
+    checkpoint: Path | None = Field(default=None, description="folder of a mini AffordanceVLM; null = the shipped one")
+    sure_above: float = Field(
+        default=0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one"
+    )
+    present_above: float = Field(
+        default=0.2, ge=0, le=1, description="confidence below which the thing is not in the scene"
+    )
+    confirm: bool = Field(default=False, description="ask before simulated motion too; hardware always asks")
     limits: MotionLimits = Field(default_factory=MotionLimits)
 
     @classmethod

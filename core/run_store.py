@@ -194,7 +194,7 @@ _PATHS = ("to_pregrasp", "approach", "lift")
 
 
 def _write_plan(folder: Path, plan: GraspPlan) -> None:
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, Any] = {}
     for name in _PATHS:
         trajectory: JointTrajectory = getattr(plan, name)
         arrays |= {f"{name}_positions": trajectory.positions, f"{name}_times_s": trajectory.times_s}

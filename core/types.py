@@ -36,11 +36,13 @@ class FunctionalQuery(BaseModel):
     model_config = ConfigDict(frozen=True)
     text: str
     intent: Intent
-    category: str | None = Field(None, description="best known category, null when none is meant or it is unknown")
+    category: str | None = Field(
+        default=None, description="best known category, null when none is meant or it is unknown"
+    )
     candidates: list[Candidate] = Field(default_factory=list, description="ranked, best first")
-    object_words: str | None = Field(None, description="the object in the person's own words, e.g. 'kettle'")
-    function: str | None = Field(None, description="what it is to be used for, in the person's words")
-    part: str | None = Field(None, description="part to hold, e.g. 'handle'; null = the whole object will do")
+    object_words: str | None = Field(default=None, description="the object in the person's own words, e.g. 'kettle'")
+    function: str | None = Field(default=None, description="what it is to be used for, in the person's words")
+    part: str | None = Field(default=None, description="part to hold, e.g. 'handle'; null = the whole object will do")
     attributes: dict[str, str] = Field(default_factory=dict, description="colour, size, position, material")
     constraints: list[str] = Field(default_factory=list, description="e.g. 'hot', 'full', 'fragile', 'sharp'")
     needs_clarification: bool = False

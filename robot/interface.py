@@ -50,9 +50,14 @@ class Arm(Protocol):
 class Cell(Protocol):
     """A work cell. `with cell:` connects and always disconnects. arm is None where there is only a camera."""
 
-    name: str
-    is_hardware: bool
-    arm: Arm | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_hardware(self) -> bool: ...
+
+    @property
+    def arm(self) -> Arm | None: ...
 
     def __enter__(self) -> Cell: ...
 
