@@ -10,7 +10,7 @@ from affordagent.agent.language.understand import understand
 from affordagent.agent.language.words import tokens
 from affordagent.core.embedded import text_encoder
 
-USES = 0.7  # weight of a known category's uses against the likeness of the name
+USES = 0.7  # weight of a known category's uses against the likeness of the name; chosen on development data
 NAMED = 1.0  # added to the score of a thing that the command calls by its name
 
 
