@@ -23,7 +23,7 @@ from affordagent.finetune.phrases import phrases
 EMBEDDINGS = "phrases.npz"
 OFF_TOPIC = "off topic"  # the label of sentences that ask for nothing
 
-# Leaving one training phrase out, 6 to 12 neighbours do about equally well (.543 to .550 top 1); among these 6 was taken
+# Leaving one training phrase out, 6 to 12 neighbours do equally well (.543 to .550 top 1); among these 6 was taken
 # with the test phrases in view (.737), so their score is a development score. Temperature: near the lowest log loss
 # of the leave-one-out scores. The rule for near-identical sentences was added after a miss, without such a check.
 NEIGHBOURS = 6
