@@ -7,6 +7,7 @@ the person's own, or a function that some category serves), then how it is to be
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from affordagent.agent.language import details, intent
 from affordagent.agent.language.names import LIGHT, Mention, mentions
@@ -71,7 +72,8 @@ def _request(text: str, lower: str, constraints: list[str]) -> FunctionalQuery:
     found = mentions(words)
     phrase = moved_noun(words)
     chosen = _named(found, phrase)
-    common = {"text": text, "intent": intent.motion(lower), "function": _function(lower, chosen is not None)}
+    function = _function(lower, chosen is not None)
+    common: dict[str, Any] = {"text": text, "intent": intent.motion(lower), "function": function}
     constraints = details.constraints_of(lower) + constraints
     if chosen is not None:
         candidates = _named_candidates(chosen, lower)
@@ -106,7 +108,7 @@ def _request(text: str, lower: str, constraints: list[str]) -> FunctionalQuery:
 
 
 def _by_function(
-    common: dict[str, object],
+    common: dict[str, Any],
     lower: str,
     words: list[str],
     found: list[Mention],
@@ -131,7 +133,7 @@ def _by_function(
         common = common | {"intent": "pick"}
     if not candidates:
         bare = phrase is None and not re.search(r"\b(?:i|we|me|need|want|something|what)\b", lower)
-        kind: Intent = "none" if bare and common["intent"] == "pick" else common["intent"]  # type: ignore[assignment]
+        kind: Intent = "none" if bare and common["intent"] == "pick" else common["intent"]
         return FunctionalQuery(
             **{**common, "intent": kind},
             attributes=attributes,

@@ -162,8 +162,8 @@ def can(rng: np.random.Generator) -> HouseholdObject:
         foot = radius - 0.001
     else:
         foot = radius - 0.003
-        wall = [[foot, 0], [radius, 0.004], [radius, height * 0.8], [radius * 0.9, height * 0.84]]
-        obj.add_visual("body", revolve([[0, 0], *wall, [0, height * 0.84]], 40), rgba, "steel")
+        wall: list[list[float]] = [[foot, 0], [radius, 0.004], [radius, height * 0.8], [radius * 0.9, height * 0.84]]
+        obj.add_visual("body", revolve([[0.0, 0.0], *wall, [0.0, height * 0.84]], 40), rgba, "steel")
         lid = cylinder(radius * rng.uniform(0.84, 0.97), height * 0.17, (0, 0, height * 0.915), sections=32)
         obj.add_visual("body", lid, sample_colour(rng)[1], "plastic")
     if rng.random() < 0.6:
