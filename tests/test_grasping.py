@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import open3d
 import pytest
@@ -26,16 +28,17 @@ NOTHING = np.zeros((0, 3))
 def see(mesh: trimesh.Trimesh, spacing_m: float = 0.0018, camera: Array = CAMERA) -> tuple[Array, Array]:
     """Points and outward normals of the surface that faces the camera and is not hidden by the rest of the mesh."""
     count = int(mesh.area / spacing_m**2)
-    points, faces = trimesh.sample.sample_surface(mesh, count, seed=0)
-    normals = mesh.face_normals[faces]
+    points, face = trimesh.sample.sample_surface(mesh, count, seed=0)
+    normals = mesh.face_normals[face]
     ray = points - camera
     facing = np.einsum("ij,ij->i", normals, ray) < -0.1 * np.linalg.norm(ray, axis=1)
     points, normals = points[facing], normals[facing]
+    tensor = open3d.core.Tensor.from_numpy
     scene = open3d.t.geometry.RaycastingScene()
-    scene.add_triangles(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
+    scene.add_triangles(tensor(mesh.vertices.astype(np.float32)), tensor(mesh.faces.astype(np.uint32)))
     towards = (camera - points) / np.linalg.norm(camera - points, axis=1, keepdims=True)
     rays = np.concatenate([points + 1e-4 * towards, towards], axis=1).astype(np.float32)
-    seen = ~scene.test_occlusions(rays).numpy()
+    seen = ~scene.test_occlusions(tensor(rays)).numpy()
     return np.asarray(points[seen]), np.asarray(normals[seen])
 
 
@@ -237,7 +240,7 @@ def test_a_sheet_on_the_table() -> None:
     assert failure_of(cloud_of(sheet)).code in ("grasp.collides_surface", "grasp.none")
 
 
-def test_file_format_round_trip(tmp_path) -> None:
+def test_file_format_round_trip(tmp_path: Path) -> None:
     T_base_camera = look_at(CAMERA, [0.45, 0, 0])
     grasps = propose(cloud_of(bar()), limit=5)
     path = tmp_path / "grasps.npy"

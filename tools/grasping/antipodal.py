@@ -22,7 +22,7 @@ SPANS_M = (0.0, 0.015, 0.035, 0.06, np.inf)
 STEEPEST = 0.6  # closing axes that climb more are dropped: one finger would have to reach under the part
 TILTS_DEG = (0, -25, 25, -50, 50)
 MAX_TILT_DEG = 60
-MAX_PAIRS = 110
+MAX_PAIRS = 90
 TIP_PAST_CONTACT_M = 0.016
 MIN_TIP_PAST_CONTACT_M = 0.002
 

@@ -110,7 +110,7 @@ class _Shadow:
         """(N,) True where a seen point lies near the line of sight and not farther than the point."""
         ray = points - self._camera
         distance = np.linalg.norm(ray, axis=1)
-        angle, index = self._tree.query(
+        _, index = self._tree.query(
             ray / distance[:, None], k=4, distance_upper_bound=HIDDEN_M / float(distance.mean()) if len(points) else 1.0
         )
         nearest = np.append(self._range, np.inf)[index].min(1)  # the query marks misses by an index past the end
@@ -148,11 +148,11 @@ def _section_centres(along: Array, across: Array, away: Array) -> Array:
     known = ~np.isnan(centres[:, 0])
     if not known.any():
         return np.tile([across.mean(), away.mean()], (len(along), 1))
-    k = np.arange(count)
-    filled = np.stack([np.interp(k, k[known], centres[known, i]) for i in range(2)], -1)
+    slices = np.arange(count)
+    filled = np.stack([np.interp(slices, slices[known], centres[known, i]) for i in range(2)], -1)
     smooth = gaussian_filter1d(filled, 1.5, axis=0, mode="nearest")
     position = (along - start) / length * count - 0.5
-    return np.stack([np.interp(position, k, smooth[:, i]) for i in range(2)], -1)
+    return np.stack([np.interp(position, slices, smooth[:, i]) for i in range(2)], -1)
 
 
 def _centre(s: Array, t: Array) -> Array:
@@ -174,8 +174,7 @@ def _centre(s: Array, t: Array) -> Array:
 def _walls(points: Array, table_z_m: float, cell_m: float) -> tuple[Array, Array]:
     """Walls (W, 3) with outward normals (W, 3), dropped from the outline of the points as seen from above."""
     cells = np.floor((points[:, :2] - points[:, :2].min(0)) / cell_m).astype(int) + 3
-    shape = tuple(cells.max(0) + 4)
-    filled = np.zeros(shape, bool)
+    filled = np.zeros(cells.max(0) + 4, bool)
     filled[cells[:, 0], cells[:, 1]] = True
     filled = binary_closing(filled)
     slope = np.stack(np.gradient(gaussian_filter(filled.astype(float), 1.5)), -1)  # towards the inside
