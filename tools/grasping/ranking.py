@@ -24,13 +24,15 @@ PATCH_HEIGHT_M = 0.012  # contact this tall along the approach is as good as any
 @dataclass(frozen=True)
 class Touch:
     """What the pads would hold, per candidate (G,): extents of the touched patch along x and z, its middle's x, angle
-    between the mean of its normals and the closing axis, share of the part among the points between the pads."""
+    between the mean of its normals and the closing axis, share of the part among the points between the pads, share of
+    the patch that was seen rather than guessed."""
 
     extent_x_m: Array
     extent_z_m: Array
     middle_x_m: Array
     skew_rad: Array
     purity: Array
+    observed: Array
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ def coverage(v: View) -> Array:
 
 def purity(v: View) -> Array:
     return v.touch.purity
+
+
+def seen(v: View) -> Array:
+    """Of two opposing sides a camera sees one at best."""
+    return 0.5 + v.touch.observed
 
 
 def centred(v: View) -> Array:
@@ -110,6 +117,7 @@ TERMS: list[tuple[Term, float]] = [
     (antipodal, 1.0),
     (coverage, 1.5),
     (purity, 2.0),
+    (seen, 1.0),
     (centred, 1.0),
     (square, 1.0),
     (balance, 2.0),
@@ -156,9 +164,10 @@ def touch(grasps: Candidates, part: Surface, other: Array, gripper: ParallelGrip
     mean_normal = side @ part.normals
     nx, ny, nz = (np.einsum("gk,gk->g", mean_normal, T[:, :3, k]) for k in range(3))
     skew = np.arctan2(np.hypot(nx, 0.5 * nz), np.maximum(ny, 1e-9))  # seen edges tip the normals along z: half counts
+    observed = (near_pad & part.observed).sum(1) / np.maximum(near_pad.sum(1), 1)
     strangers = between(other)[1].sum(1) if len(other) else np.zeros(len(T))
     share = held.sum(1) / np.maximum(held.sum(1) + strangers, 1)
-    return Touch(extent_x, extent_z, middle_x, skew, share)
+    return Touch(extent_x, extent_z, middle_x, skew, share, observed)
 
 
 def diverse(
