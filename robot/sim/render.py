@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from typing import Any
 
@@ -34,6 +35,8 @@ def camera_of(
 
 def _gl_context(width: int, height: int) -> Any:
     """By MUJOCO_GL as it is now: mujoco itself chose when it was imported, perhaps before affordagent."""
+    if importlib.util.find_spec("triton"):  # torch's compiler: loaded after Mesa's own LLVM it ends the process
+        importlib.import_module("triton")
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if chosen in ("egl", "osmesa"):
         return importlib.import_module(f"mujoco.{chosen}").GLContext(width, height)
