@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SYSTEM_LIBRARIES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libusb-1.0-0 libgl1 libgomp1 libx11-6
+SYSTEM_LIBRARIES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libgl1 libgomp1
 
 .PHONY: demo test test-slow lint setup system clean
 
@@ -29,7 +29,7 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet -e '.[dev]'
 	touch $(READY)
 
-# The renderer and open3d need a few system libraries: installed when root, else the command is printed.
+# The renderer needs a few system libraries: installed when root, else the command is printed.
 system:
 	@sh scripts/system_libraries.sh $(SYSTEM_LIBRARIES)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -12,16 +11,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-SYSTEM_LIBRARIES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libusb-1.0-0 libgl1 libgomp1 libx11-6"
+SYSTEM_LIBRARIES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libgl1 libgomp1"
 APT = f"apt-get install -y --no-install-recommends {SYSTEM_LIBRARIES}"
-
-# what later or hardware paths need: import name -> (what for, mend)
-OPTIONAL = {
-    "rtde_control": ("drive a real UR5", "pip install ur_rtde"),
-    "pyrealsense2": ("a RealSense camera", "pip install pyrealsense2"),
-    "sam2": ("SAM2 masks", "pip install sam2"),
-    "openai": ("language by an LLM", "pip install openai"),
-}
 
 RENDER_ONE_PIXEL = """
 import os, sys
@@ -55,9 +46,8 @@ def examine() -> list[Finding]:
     version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     findings = [Finding("python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer")]
     findings += [_package(Requirement(r)) for r in importlib.metadata.requires("affordagent") or [] if "extra" not in r]
-    findings += [_imports("open3d", APT), _renderer("egl"), _renderer("osmesa")]
+    findings += [_renderer("egl"), _renderer("osmesa")]
     findings += _models()
-    findings += [_optional(name, *about) for name, about in OPTIONAL.items()]
     findings.append(_gpu())
     return findings
 
@@ -78,14 +68,6 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[-1]
-
-
-def _imports(name: str, mend: str) -> Finding:
-    """Import in a process of its own: a missing system library must not take the doctor down."""
-    done = _run("-c", f"import {name}")
-    return Finding(
-        f"import {name}", done.returncode == 0, "works" if not done.returncode else _last_line(done.stderr), mend
-    )
 
 
 def _renderer(backend: str) -> Finding:
@@ -120,17 +102,12 @@ def _mini_checkpoint() -> Finding:
     return Finding("mini AffordanceVLM", weights.is_file(), size, "reinstall affordagent; its wheel carries the file")
 
 
-def _optional(name: str, purpose: str, mend: str) -> Finding:
-    there = importlib.util.find_spec(name) is not None
-    return Finding(name, there, f"{'installed' if there else 'not installed'}: {purpose}", mend, optional=True)
-
-
 def _gpu() -> Finding:
     import torch
 
     there = torch.cuda.is_available()
     detail = torch.cuda.get_device_name(0) if there else "none: everything embedded runs on the CPU"
-    return Finding("GPU", there, detail, "only wanted for the 7B AffordanceVLM", optional=True)
+    return Finding("GPU", there, detail, "not needed", optional=True)
 
 
 def print_findings(findings: list[Finding]) -> None:

@@ -30,7 +30,7 @@ EXIT_CODES: dict[OutcomeName, int] = {
     "refused": 3,
     "needs_clarification": 4,
 }  # 2 is bad usage
-PACKAGES = ("affordagent", "mujoco", "torch", "transformers", "langgraph", "numpy", "open3d")
+PACKAGES = ("affordagent", "mujoco", "torch", "transformers", "langgraph", "numpy")
 
 
 @dataclass(frozen=True)

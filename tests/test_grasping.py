@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mujoco
 import numpy as np
-import open3d
 import pytest
 import trimesh
 from hypothesis import given, settings
@@ -33,13 +33,24 @@ def see(mesh: trimesh.Trimesh, spacing_m: float = 0.0018, camera: Array = CAMERA
     ray = points - camera
     facing = np.einsum("ij,ij->i", normals, ray) < -0.1 * np.linalg.norm(ray, axis=1)
     points, normals = points[facing], normals[facing]
-    tensor = open3d.core.Tensor.from_numpy
-    scene = open3d.t.geometry.RaycastingScene()
-    scene.add_triangles(tensor(mesh.vertices.astype(np.float32)), tensor(mesh.faces.astype(np.uint32)))
-    towards = (camera - points) / np.linalg.norm(camera - points, axis=1, keepdims=True)
-    rays = np.concatenate([points + 1e-4 * towards, towards], axis=1).astype(np.float32)
-    seen = ~scene.test_occlusions(tensor(rays)).numpy()
+    away = np.linalg.norm(points - camera, axis=1)
+    seen = _first_hits_m(mesh, camera, (points - camera) / away[:, None]) > away - 1e-4
     return np.asarray(points[seen]), np.asarray(normals[seen])
+
+
+def _first_hits_m(mesh: trimesh.Trimesh, origin: Array, directions: Array) -> Array:
+    """(N,) distances along unit rays to the mesh."""
+    spec = mujoco.MjSpec()
+    shell = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
+    vertices, faces = mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)
+    spec.add_mesh(name="mesh", uservert=vertices.ravel(), userface=faces.ravel(), inertia=shell)
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="mesh")
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    geoms, hits = np.zeros(len(directions), np.int32), np.zeros(len(directions))
+    mujoco.mj_multiRay(model, data, origin, directions.ravel(), None, 1, -1, geoms, hits, None, len(directions), 10.0)
+    return hits
 
 
 def cloud_of(part: trimesh.Trimesh, rest: trimesh.Trimesh | None = None, obstacles: Array = NOTHING) -> PartCloud:
