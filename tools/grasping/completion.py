@@ -16,16 +16,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, binary_erosion, gaussian_filter, gaussian_filter1d
+from scipy.ndimage import (
+    binary_closing,
+    binary_erosion,
+    distance_transform_edt,
+    gaussian_filter,
+    gaussian_filter1d,
+    maximum_filter,
+)
 from scipy.spatial import cKDTree
 
 from affordagent.core.geometry import Array
 
 SLICE_M = 0.006
 ELONGATED = 1.6  # ratio of the first two spreads from which a part counts as a bar
-WALL_DEPTH = 0.6  # of the part's thickness across, where the underside is not known
+WALL_DEPTH = 0.6  # of the width nearby, where the underside is not known
 MAX_OBSERVED = 650
 CELL_M = 0.003  # of the outline seen from above
+NEIGHBOUR_CELLS = 15
 HIDDEN_M = 0.0035  # a guessed point hides behind seen points this near to its line of sight
 ROUND_RMS = 0.07  # of the radius: a slice that fits a circle so well is round
 SHOWING = 0.4  # share of the mirror image in plain view from which it is dropped
@@ -187,7 +195,7 @@ def _walls(points: Array, table_z_m: float, cell_m: float) -> tuple[Array, Array
     order = np.lexsort((np.sum(edge * out, 1), keys[:, 1], keys[:, 0]))
     last = order[np.r_[np.any(np.diff(keys[order], axis=0) != 0, axis=1), np.ones(min(1, len(order)), bool)]]
     edge, out = edge[last], out[last]
-    thickness = 2 * np.sqrt(max(np.linalg.eigvalsh(np.cov(points[:, :2].T))[0] * 3, 1e-8))  # of an even bar
+    thickness = 2 * cell_m * maximum_filter(distance_transform_edt(filled), NEIGHBOUR_CELLS)[tuple(keys[last].T)]
     drop = np.minimum(WALL_DEPTH * thickness, edge[:, 2] - table_z_m)
     steps = np.arange(1, 1 + max(1, int(drop.max(initial=0.0) / cell_m))) * cell_m
     inside = steps[None] <= drop[:, None]
