@@ -85,10 +85,10 @@ def _confidence_trials(
             absent = sorted(set(phrases()["train"]) - here)
             if rng.random() < ABSENT:
                 text = sample_text(rng, str(rng.choice(absent)), "red", None, False, "train", style)
-                trial = judge(tool, row, look, target, style, text)
+                trial, _ = judge(tool, row, look, target, style, text)
                 good = False
             else:
-                trial = judge(tool, row, look, target, style, text_of(target, style, rng, "train"))
+                trial, _ = judge(tool, row, look, target, style, text_of(target, style, rng, "train"))
                 good = trial.right and trial.iou >= 0.5
             if trial.failure is None:
                 traits.append(trial.traits)

@@ -33,6 +33,7 @@ from affordagent.tools.table import find_objects, find_table
 
 STYLES: tuple[Style, ...] = ("template", "easy", "hard")
 MIN_TARGET_PX = 120  # of the part
+TILES = 24  # failures, and successes, on the contact sheet
 OWN_IOU = 0.25  # a proposal stands for the thing it overlaps best, if at least so much
 
 
@@ -151,8 +152,10 @@ def text_of(target: Target, style: Style, rng: np.random.Generator, split: Split
     return sample_text(rng, thing["category"], thing["colour"], thing["part"], target.ambiguous, split, style)
 
 
-def judge(tool: AffordanceTool, row: Row, look: Look, target: Target, style: Style, text: str) -> Trial:
-    """Ask the tool and compare with the truth."""
+def judge(
+    tool: AffordanceTool, row: Row, look: Look, target: Target, style: Style, text: str
+) -> tuple[Trial, Mask | None]:
+    """Ask the tool and compare with the truth; the trial and the mask that was found."""
     labels = row.labels()
     own = own_proposal(look.scene, object_mask(labels, target.thing["slot"]))
     truth = part_mask(labels, target.thing)
@@ -163,10 +166,11 @@ def judge(tool: AffordanceTool, row: Row, look: Look, target: Target, style: Sty
     try:
         found = tool.part(look, query, ranking, chosen)
     except StageFailure as failure:
-        return Trial(*common, own is not None, chosen == own, 0, int(truth.sum()), 0.0, failure.code)
+        return Trial(*common, own is not None, chosen == own, 0, int(truth.sum()), 0.0, failure.code), None
     both, either = int((found.mask & truth).sum()), int((found.mask | truth).sum())
     traits = found.evidence["traits"]
-    return Trial(*common, own is not None, chosen == own, both, either, found.confidence, None, traits)
+    trial = Trial(*common, own is not None, chosen == own, both, either, found.confidence, None, traits)
+    return trial, found.mask
 
 
 def summary(trials: list[Trial]) -> dict[str, Any]:
@@ -201,12 +205,13 @@ def evaluate(tool: AffordanceTool, data: Path, out: Path, images: int, setting: 
         for row, look, asked, rng in looks(tool, list_rows(data)[:images], setting):
             for target in asked:
                 for style in STYLES:
-                    trial = judge(tool, row, look, target, style, text_of(target, style, rng))
+                    trial, mask = judge(tool, row, look, target, style, text_of(target, style, rng))
                     trials.append(trial)
                     log.write(json.dumps(asdict(trial) | {"iou": round(trial.iou, 4)}) + "\n")
                     log.flush()
-                    if len(tiles) < 48:
-                        tiles.append((trial, _tile(tool, row, look, target, trial)))
+                    failures = sum(t.iou < 0.5 for t, _ in tiles)
+                    if (trial.iou < 0.5 and failures < TILES) or (trial.iou >= 0.5 and len(tiles) - failures < TILES):
+                        tiles.append((trial, _tile(row, look, target, trial, mask)))
     groups: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         groups["all"].append(trial)
@@ -218,13 +223,10 @@ def evaluate(tool: AffordanceTool, data: Path, out: Path, images: int, setting: 
     return result
 
 
-def _tile(tool: AffordanceTool, row: Row, look: Look, target: Target, trial: Trial) -> NDArray[np.uint8]:
-    """The picture round the target: truth outlined green, the found part red."""
-    query = query_of(trial.text)
-    ranking = tool.rank(look, query)
+def _tile(row: Row, look: Look, target: Target, trial: Trial, mask: Mask | None) -> NDArray[np.uint8]:
+    """The picture with the truth outlined green and the found part red."""
     picture = look.frame.color.copy()
-    if trial.failure is None:
-        mask = tool.part(look, query, ranking, int(ranking.share.argmax())).mask
+    if mask is not None:
         picture[mask] = (0.45 * picture[mask] + [140, 0, 0]).astype(np.uint8)
     outline, _ = cv2.findContours(part_mask(row.labels(), target.thing).astype(np.uint8), 0, 2)
     cv2.drawContours(picture, outline, -1, (0, 255, 0), 1)
@@ -261,7 +263,7 @@ def main() -> None:
     if given.fit:
         from affordagent.evaluations.mask_fit import fit
 
-        print(json.dumps(fit(tool, given.data, given.images, setting), indent=1))
+        print(json.dumps(fit(tool, given.data, given.images, replace(setting, per_image=2)), indent=1))
         return
     result = evaluate(tool, given.data, given.out, given.images, setting)
     print(json.dumps({k: v for k, v in result.items() if not k.startswith("category")}, indent=1))

@@ -23,7 +23,7 @@ from affordagent.finetune.mini_data import box_of
 from affordagent.finetune.mini_model import GEOMETRY_CHANNELS, Features, MiniAffordanceVLM, MiniConfig
 
 PICK_SIZE, PICK_SCALE = 160, 1.4
-MASK_SIZE, MASK_SCALES = 192, (1.25, 1.7)
+MASK_SIZE, MASK_SCALES = 192, (1.15, 1.4)
 
 Probability = NDArray[np.float32]
 

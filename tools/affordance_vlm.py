@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 TOOL = "affordance_vlm"
 SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "finetune" / "checkpoints" / "mini"
-VOICES = ("own_words", "names", "looks", "attributes")
-DEFAULT_PICK = {"own_words": 1.0, "names": 0.8, "looks": 0.5, "attributes": 0.6}
-DEFAULT_CONFIDENCE = {"bias": -0.8, "log_share": 0.3, "level": 1.0, "certainty": 1.7, "overlap": 0.0}
+# Who speaks on the pick: the network on the person's text, on the names, on the names against those of all categories;
+# ImageNet knowledge with the size; colour, place and size words.
+VOICES = ("own_words", "names", "among", "looks", "attributes")
+DEFAULT_PICK = {"own_words": 0.8, "names": 0.5, "among": 0.5, "looks": 0.5, "attributes": 0.6}
+DEFAULT_CONFIDENCE = {"bias": -0.8, "log_share": 0.3, "level": 0.6, "among": 0.4, "certainty": 1.7, "overlap": 0.0}
 MAX_NAMES = 4
 LEAST_CANDIDATE = 0.05
 PLAUSIBLE = 0.15  # share of the best one's
@@ -159,17 +161,21 @@ class AffordanceTool:
     def _voices(self, look: Look, query: FunctionalQuery, names: Names) -> tuple[Array, Array]:
         """(P, len(VOICES)) logarithms of how well each proposal fits, by voice, and (P,) the logit of the names; the
         attributes' voice is left at 0."""
-        logits = self.predictor.compare(look.features, [query.text, *names.texts])
-        log_weights = np.log(names.weights)
+        known = [f"the {name}" for name in catalogue()]
+        logits = self.predictor.compare(look.features, [query.text, *names.texts, *known])
+        named = logits[:, 1 : 1 + len(names.texts)] + np.log(names.weights)
+        level = _log_sum(named)
+        anything = _log_sum(np.concatenate([logits[:, 1 + len(names.texts) :], level[:, None]], axis=1))
         vocabulary, wanted = vocabulary_of(query)
         fits = object_posterior(look.classes, look.dimensions_m, vocabulary) @ wanted
         columns = [
             _log_sigmoid(logits[:, 0]),
-            _log_sum(_log_sigmoid(logits[:, 1:]) + log_weights),
+            _log_sigmoid(level),
+            level - anything,
             np.log(np.clip(fits, 0, 1) + 0.02),
             np.zeros(len(fits)),
         ]
-        return np.stack(columns, axis=1), _log_sum(logits[:, 1:] + log_weights)
+        return np.stack(columns, axis=1), level
 
     def part(self, look: Look, query: FunctionalQuery, ranking: Ranking, index: int) -> PartMask:
         """The masks on the proposal of that index.
@@ -199,6 +205,7 @@ class AffordanceTool:
             "bias": 1.0,
             "log_share": float(np.log(ranking.share[index] + 1e-4)),
             "level": float(ranking.level[index]),
+            "among": float(ranking.voices[index, VOICES.index("among")]),
             "certainty": float(sure[mask].mean()),
             "overlap": overlap,
         }
