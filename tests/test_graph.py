@@ -1,6 +1,8 @@
 """The graph: its picture in the docs, its routers, and how stages end. Tools are replaced by small ones here; the real
 chain is tested in test_end_to_end.py."""
 
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -95,3 +97,17 @@ def test_a_stage_that_works_is_timed_and_recorded(tmp_path):
     record = update["stages"][0]
     assert (record["stage"], record["status"], record["code"], record["message"]) == ("ground", "ok", None, "fine")
     assert record["duration_s"] >= 0
+
+
+def test_the_ecosystems_tools_can_open_it(tmp_path, monkeypatch):
+    """langgraph.json names a factory whose graph runs a command."""
+    file, _, name = json.loads((DOC.parents[1] / "langgraph.json").read_text())["graphs"]["grasp"].partition(":")
+    spec = importlib.util.spec_from_file_location("studio", DOC.parents[1] / file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    state = getattr(module, name)().invoke({"command": "What is a ratchet for?"})
+    assert state["outcome"] == "refused"
+    assert list(tmp_path.glob("runs/*studio*/events.jsonl"))
