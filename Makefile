@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SYSTEM_LIBRARIES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libgl1 libgomp1
+SYSTEM_LIBRARIES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libgl1 libgomp1
 
 .PHONY: demo test test-slow lint setup system clean
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-SYSTEM_LIBRARIES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6 libgl1 libgomp1"
+SYSTEM_LIBRARIES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libgl1 libgomp1"
 APT = f"apt-get install -y --no-install-recommends {SYSTEM_LIBRARIES}"
 
 RENDER_ONE_PIXEL = """
@@ -74,7 +74,8 @@ def _renderer(backend: str) -> Finding:
     done = _run("-c", RENDER_ONE_PIXEL, backend)
     ok = done.returncode == 0
     detail = "renders" if ok else _last_line(done.stderr)
-    return Finding(f"renderer {backend}", ok, detail, f"{APT}; choose with MUJOCO_GL", optional=backend != "egl")
+    mend = APT if backend == "egl" else "the other way to render without a screen: MUJOCO_GL=osmesa, package libosmesa6"
+    return Finding(f"renderer {backend}", ok, detail, mend, optional=backend != "egl")
 
 
 def _models() -> list[Finding]:

@@ -2,7 +2,7 @@
 # Check for the system libraries of rendering; install the packages named as arguments when they are
 # missing and we are root, otherwise print the command.
 missing=""
-for library in libEGL.so.1 libGL.so.1 libOSMesa.so libgomp.so.1; do
+for library in libEGL.so.1 libGL.so.1 libgomp.so.1; do
     ldconfig -p 2>/dev/null | grep -q "$library" || missing="$missing $library"
 done
 # Mesa's software driver has no library of its own name that is stable across releases: look for the EGL vendor file
