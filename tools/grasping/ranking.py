@@ -75,6 +75,13 @@ def square(v: View) -> Array:
     return 1 - v.touch.skew_rad / np.radians(45)
 
 
+def across(v: View) -> Array:
+    """A slender part is pinched across: fingers slide off its ends."""
+    _, extent, axes = np.linalg.svd(v.part.points - v.part.points.mean(0), full_matrices=False)
+    slender = 1 - extent[1] / extent[0]
+    return 1 - slender * (v.grasps.T_base_tcp[:, :3, 1] @ axes[0]) ** 2
+
+
 def balance(v: View) -> Array:
     """The weight turns the object about the closing axis: only the lever square to that axis counts."""
     lever = v.com - v.grasps.T_base_tcp[:, :3, 3]
@@ -120,6 +127,7 @@ TERMS: list[tuple[Term, float]] = [
     (seen, 1.0),
     (centred, 1.0),
     (square, 1.0),
+    (across, 2.0),
     (balance, 2.0),
     (upright, 2.0),
     (level, 1.0),
