@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from affordagent.core.geometry import Array
-from affordagent.evaluations.masks import STYLES, Setting, judge, looks, own_proposal, query_of, text_of
+from affordagent.evaluations.masks import STYLES, Setting, judge, looks, own_proposal, query_of, spread, text_of
 from affordagent.finetune.mini_data import list_rows, object_mask
 from affordagent.finetune.phrases import phrases, sample_text
 from affordagent.tools.affordance_vlm import DEFAULT_CONFIDENCE, VOICES, AffordanceTool
@@ -53,7 +53,7 @@ def fit_confidence(traits: list[dict[str, float]], right: list[bool]) -> dict[st
 
 def fit(tool: AffordanceTool, data: Path, images: int, setting: Setting) -> dict[str, Any]:
     """Both fits; returns what was written and how well it does on the data it was fitted to."""
-    rows = list_rows(data)[:images]
+    rows = spread(list_rows(data), images)
     choices: list[tuple[Array, int]] = []
     for row, look, asked, rng in looks(tool, rows, setting):
         labels = row.labels()
@@ -78,7 +78,7 @@ def _confidence_trials(
     tool: AffordanceTool, data: Path, images: int, setting: Setting
 ) -> tuple[list[dict[str, float]], list[bool]]:
     traits, right = [], []
-    for row, look, asked, rng in looks(tool, list_rows(data)[:images], setting):
+    for row, look, asked, rng in looks(tool, spread(list_rows(data), images), setting):
         for target in asked:
             style = STYLES[int(rng.integers(len(STYLES)))]
             here = {thing["category"] for thing in row.record["objects"]}

@@ -87,6 +87,11 @@ def query_of(text: str) -> FunctionalQuery:
     return query
 
 
+def spread(rows: list[Row], count: int) -> list[Row]:
+    """At most `count` rows, evenly spread: neighbours in a set show the same instances."""
+    return rows[:: max(1, len(rows) // max(count, 1))][:count]
+
+
 def frame_of(row: Row, noise: bool, rng: np.random.Generator) -> RgbdFrame:
     color, depth_m = row.color(), row.depth_m()
     if noise:
@@ -202,7 +207,7 @@ def evaluate(tool: AffordanceTool, data: Path, out: Path, images: int, setting: 
     trials: list[Trial] = []
     tiles: list[tuple[Trial, NDArray[np.uint8]]] = []
     with (out / "trials.jsonl").open("w") as log:
-        for row, look, asked, rng in looks(tool, list_rows(data)[:images], setting):
+        for row, look, asked, rng in looks(tool, spread(list_rows(data), images), setting):
             for target in asked:
                 for style in STYLES:
                     trial, mask = judge(tool, row, look, target, style, text_of(target, style, rng))
@@ -255,7 +260,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED_CHECKPOINT)
     parser.add_argument("--proposals", choices=("depth", "truth"), default="depth")
     parser.add_argument("--rgb-only", action="store_true", help="the network sees no depth (proposals still do)")
-    parser.add_argument("--images", type=int, default=10_000, help="the first N pictures")
+    parser.add_argument("--images", type=int, default=10_000, help="so many pictures, spread over the set")
     parser.add_argument("--fit", action="store_true", help="fit pick weights and confidence, on the validation set")
     given = parser.parse_args()
     tool = AffordanceTool(given.checkpoint)
