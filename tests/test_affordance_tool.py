@@ -106,6 +106,12 @@ def test_things_that_are_not_there_get_less_confidence(tool: AffordanceTool, kit
     assert absent < here - 0.15
 
 
+def test_unknown_words_are_never_sure(tool: AffordanceTool, kitchen: tuple) -> None:
+    frame, scene, _ = kitchen
+    unknown = FunctionalQuery(text="the gizmo", intent="pick", object_words="gizmo")
+    assert tool.find(frame, scene, unknown)[0].confidence <= 0.6
+
+
 def test_no_proposals_is_a_failure(tool: AffordanceTool, kitchen: tuple) -> None:
     frame, scene, _ = kitchen
     with pytest.raises(StageFailure, match="nothing stands on the table"):

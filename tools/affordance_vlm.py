@@ -40,6 +40,7 @@ MAX_NAMES = 4
 LEAST_CANDIDATE = 0.05
 PLAUSIBLE = 0.15  # share of the best one's
 OTHER_PART_FACTOR = 0.7  # on the confidence, when another part is wanted than the one that was learned
+UNKNOWN_FACTOR = 0.6  # where language found no known category: the fit of the confidence saw known ones only
 MIN_PART_PX = 25
 LEAST_PART = 0.05  # of the object, for a part nobody asked for
 DOUBTFUL = 0.25  # probability from which pixels count where none reaches 0.5
@@ -199,6 +200,8 @@ class AffordanceTool:
                 f"{MIN_PART_PX} are needed: turn it so that the part is in view, or bring the camera nearer",
                 part_px=int(mask.sum()),
             )
+        if query.category not in catalogue():
+            factor *= UNKNOWN_FACTOR
         sure = part_share if how == "learned" else object_share
         overlap = float((whole & proposal.mask).sum() / max((whole | proposal.mask).sum(), 1))
         traits = {
