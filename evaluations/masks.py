@@ -235,12 +235,12 @@ def _tile(row: Row, look: Look, target: Target, trial: Trial, mask: Mask | None)
         picture[mask] = (0.45 * picture[mask] + [140, 0, 0]).astype(np.uint8)
     outline, _ = cv2.findContours(part_mask(row.labels(), target.thing).astype(np.uint8), 0, 2)
     cv2.drawContours(picture, outline, -1, (0, 255, 0), 1)
-    small = cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA), np.uint8)
     verdict = f"{trial.iou:.2f} conf {trial.confidence:.2f}{'' if trial.right else ' WRONG THING'}"
     small[:32] //= 3
     for line, words in enumerate((trial.text[:52], f"{trial.category}: {verdict}")):
         cv2.putText(small, words, (4, 12 + 14 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.asarray(small, np.uint8)
+    return small
 
 
 def contact_sheet(tiles: list[tuple[Trial, NDArray[np.uint8]]], path: Path) -> None:
