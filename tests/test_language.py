@@ -253,3 +253,18 @@ def test_many_and_fast():
 def test_words_that_exist_are_not_mended():
     assert tokens("bowl stapler kettle whisker") == ["bowl", "stapler", "kettle", "whisker"]
     assert tokens("teh hamer, pls") == ["the", "hammer", ",", "please"]
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("give me something to hammer in a tent peg", "hammer"),
+        ("what can I use to whisk the eggs", "whisk"),
+        ("I need to drill a hole", "power drill"),
+        ("I have to spoon out the jam", "utensil"),
+        ("the screwdriver close to the hammer", "screwdriver"),
+        ("bring the mug to me", "mug"),
+    ],
+)
+def test_a_deed_named_after_its_tool_names_the_tool(text: str, category: str) -> None:
+    assert understand(text).category == category

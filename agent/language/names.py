@@ -1,4 +1,5 @@
-"""Names of the catalogue in a text, and the part each plays: the object itself, a landmark, or what is not meant."""
+"""Names of the catalogue in a text, and the part each plays: the object itself, what is done with it ("to hammer in a
+nail"), a landmark, or what is not meant."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from affordagent.agent.language.details import PARTS
 from affordagent.agent.language.words import PUNCTUATION
 from affordagent.core.catalogue import catalogue
 
-Role = Literal["object", "instrument", "patient", "landmark", "negated"]
+Role = Literal["object", "deed", "instrument", "patient", "landmark", "negated"]
 
 PREPOSITIONS = frozenset(
     "to beside near from in into inside on onto at behind under below above over between off out about than without"
     " towards toward against around beneath across through by of after before like".split()
 )
+BEFORE_A_PLACE = frozenset("next close closer closest near nearest over back attached opposite".split())  # ... "to"
 NEGATIONS = frozenset("not never except don't isn't instead rather no".split())
 # Verbs whose object is worked on, not handed over: "slice the banana" asks for a knife.
 PATIENT_VERBS = frozenset(
@@ -112,6 +114,8 @@ def _is_tin(words: list[str], at: int) -> bool:
 
 def _role(words: list[str], start: int, previous: Mention | None) -> Role:
     """Walk left over articles and adjectives to the word that governs the name."""
+    if start and words[start - 1] == "to" and (start < 2 or words[start - 2] not in BEFORE_A_PLACE):
+        return "deed"
     at = start - 1
     while at >= 0 and (words[at] in LIGHT or words[at].isdigit() or words[at] == "mm"):
         at -= 1

@@ -155,9 +155,13 @@ def _by_function(
 def _named(found: list[Mention], phrase: NounPhrase | None) -> Mention | None:
     """The mention that is the object of the request, None when only landmarks or the like are named.
 
-    With "something" or an unknown noun as the object of the moving verb, names elsewhere are context.
+    With "something" or an unknown noun as the object of the moving verb, names elsewhere are context; but a deed that
+    is called after its tool ("something to whisk the eggs") names the tool.
     """
     objects = [m for m in found if m.role == "object"]
+    deeds = [m for m in found if m.role == "deed"]
+    if deeds and (phrase is None or phrase.generic):
+        return deeds[0]
     if phrase is not None:
         inside = [m for m in objects if phrase.start <= m.start < phrase.end]
         if inside:

@@ -125,7 +125,8 @@ class SimCell:
         return judge_motion(self.arm.log, poses, self._aimed_at(object_mask), query.part, self._gold(query))
 
     def _gold(self, query: FunctionalQuery) -> Gold | None:
-        """The objects that the query names, by category and colour; None when it names none the simulator knows."""
+        """The objects that the query names, by category and colour; None when it names none the simulator knows. A part
+        without a label of its own (a mug's rim) cannot be judged: any part will do."""
         name = query.category or query.object_words
         if self.gold is not None or name is None:
             return self.gold
@@ -133,7 +134,8 @@ class SimCell:
         if not names and query.category is None:
             return None
         coloured = {n for n in names if self.scene.object(n).obj.colour == query.attributes.get("colour")}
-        return Gold(frozenset(coloured) or names, query.part)
+        labelled = {part for n in names for part in self.scene.object(n).obj.parts}
+        return Gold(frozenset(coloured) or names, query.part if query.part in labelled else None)
 
     def _looked_data(self) -> mujoco.MjData:
         """The state at the last look."""
