@@ -16,14 +16,14 @@ from affordagent.core.types import Grasp, GraspPlan, PartMask, RgbdFrame, TableS
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-PART_RGB, OBJECT_RGB, PROPOSAL_RGB = (235, 60, 40), (40, 190, 90), (90, 140, 240)
+PART_RGB, OBJECT_RGB, PROPOSAL_RGB = (255, 0, 190), (40, 190, 90), (90, 140, 240)
 FINGER_M, PALM_M = 0.045, 0.06  # drawn lengths: pads to palm, palm backwards
 CLOUD_POINTS, GRASPS_DRAWN = 15000, 20
 VIEW_M = {"x": (0.05, 0.95), "y": (-0.5, 0.5), "z": (-0.05, 0.45)}  # the part of the base frame that is shown
 
 
 def overlay(frame: RgbdFrame, table: TableScene | None, part: PartMask | None) -> Image.Image:
-    """The colour image with proposal boxes (blue), the object's outline (green) and the part's mask (red)."""
+    """The colour image with proposal boxes (blue), the object's outline (green) and the part's mask (magenta)."""
     picture = frame.color.copy()
     for proposal in table.proposals if table else []:
         x0, y0, x1, y1 = (int(v) for v in proposal.box)
