@@ -94,14 +94,14 @@ def flying(depth_m: NDArray[np.float32]) -> Mask:
 
 
 def voxel_downsample(points: Array, voxel_m: float) -> Array:
-    """(N, 3) -> (M, 3) mean of the points of each cube of side `voxel_m`."""
+    """(N, 3 + C) -> (M, 3 + C) mean of the rows in each cube of side `voxel_m`; the first three columns are x, y, z."""
     if not len(points):
-        return points.reshape(0, 3)
-    cells = np.floor((points - points.min(0)) / voxel_m).astype(np.int64)
+        return points.reshape(0, points.shape[-1])
+    cells = np.floor((points[:, :3] - points[:, :3].min(0)) / voxel_m).astype(np.int64)
     size = cells.max(0) + 1
     keys = (cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2]
     _, which, count = np.unique(keys, return_inverse=True, return_counts=True)
-    out = np.stack([np.bincount(which, weights=points[:, k]) for k in range(3)], axis=1)
+    out = np.stack([np.bincount(which, weights=column) for column in points.T], axis=1)
     return out / count[:, None]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array
-from affordagent.tools.grasping.completion import downsample
+from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping.gripper import ParallelGripper
 
 FINE_VOXEL_M, COARSE_VOXEL_M = 0.005, 0.011  # of the cloud that is held against the fingers, and against the palm
@@ -34,7 +34,7 @@ class HandCollision:
 
     def __init__(self, solid: Array, part: Array, table_z_m: float, gripper: ParallelGripper) -> None:
         scene = np.concatenate([solid, part])
-        self._fine, self._coarse = (_Cloud(downsample(scene, v)[0]) for v in (FINE_VOXEL_M, COARSE_VOXEL_M))
+        self._fine, self._coarse = (_Cloud(voxel_downsample(scene, v)) for v in (FINE_VOXEL_M, COARSE_VOXEL_M))
         self.table_z_m, self.gripper = table_z_m, gripper
 
     def hits_table(self, T_base_tcp: Array, opening_m: Array) -> NDArray[np.bool_]:

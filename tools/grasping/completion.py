@@ -27,6 +27,7 @@ from scipy.ndimage import (
 from scipy.spatial import cKDTree
 
 from affordagent.core.geometry import Array
+from affordagent.tools.depth_projection import voxel_downsample
 
 SLICE_M = 0.006
 ELONGATED = 1.6  # ratio of the first two spreads from which a part counts as a bar
@@ -52,20 +53,10 @@ class Surface:
     spacing_m: float
 
 
-def downsample(points: Array, voxel_m: float, normals: Array | None = None) -> tuple[Array, Array]:
-    """Mean point and unit mean normal of each occupied voxel, (V, 3) both; zero normals where none are given."""
-    if len(points) == 0:
-        return points.reshape(0, 3), points.reshape(0, 3)
-    cells = np.floor((points - points.min(0)) / voxel_m).astype(np.int64)
-    sizes = cells.max(0) + 1
-    keys = (cells[:, 0] * sizes[1] + cells[:, 1]) * sizes[2] + cells[:, 2]
-    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-
-    def mean(values: Array) -> Array:
-        return np.stack([np.bincount(inverse, values[:, k]) for k in range(3)], -1) / counts[:, None]
-
-    n = np.zeros((len(counts), 3)) if normals is None else mean(normals)
-    return mean(points), n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-9)
+def downsample(points: Array, normals: Array, voxel_m: float) -> tuple[Array, Array]:
+    """Mean point and unit mean normal of each occupied voxel, (V, 3) both."""
+    mean = voxel_downsample(np.hstack([points, normals]), voxel_m)
+    return mean[:, :3], mean[:, 3:] / np.maximum(np.linalg.norm(mean[:, 3:], axis=1, keepdims=True), 1e-9)
 
 
 def section_axis(points: Array) -> Array:
@@ -87,10 +78,10 @@ def complete(
     the same place, which may hide the part.
     """
     voxel_m = 0.0025
-    p, n = downsample(points, voxel_m, normals)
+    p, n = downsample(points, normals, voxel_m)
     while len(p) > MAX_OBSERVED:
         voxel_m *= 1.25
-        p, n = downsample(points, voxel_m, normals)
+        p, n = downsample(points, normals, voxel_m)
     seen = points if others is None else np.concatenate([points, others])
     hidden = _Shadow(seen, camera_position)
     mirrored, mirrored_normals = _mirror(p, n, camera_position, table_z_m)

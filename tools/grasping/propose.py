@@ -9,10 +9,11 @@ from scipy.spatial import cKDTree
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import Grasp, PartCloud
+from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping import ranking
 from affordagent.tools.grasping.antipodal import MIN_TIP_PAST_CONTACT_M, Candidates, Contacts, approaches, contact_pairs
 from affordagent.tools.grasping.collision import SKIN_M, HandCollision, drop_to_table
-from affordagent.tools.grasping.completion import complete, downsample
+from affordagent.tools.grasping.completion import complete
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
 MIN_POINTS = 20
@@ -47,7 +48,7 @@ def propose(
     contacts = contact_pairs(part, np.random.default_rng(rng_seed))
     candidates = _poses(contacts, cloud.table_z_m, gripper)
     rest = _rest_of_object(cloud)
-    solid = drop_to_table(np.concatenate([rest, downsample(cloud.obstacles, 0.005)[0]]), cloud.table_z_m)
+    solid = drop_to_table(np.concatenate([rest, voxel_downsample(cloud.obstacles, 0.005)]), cloud.table_z_m)
     collision = HandCollision(solid, np.concatenate([cloud.part, part.points]), cloud.table_z_m, gripper)
     candidates, clearance_m = _free(candidates, collision, gripper, float(np.median(contacts.width_m)))
     view = ranking.View(
@@ -138,7 +139,7 @@ def _free(
 
 def _rest_of_object(cloud: PartCloud, apart_m: float = 0.004) -> Array:
     """The object's points that are not of the part, thinned."""
-    thin = downsample(cloud.object, 0.004)[0]
+    thin = voxel_downsample(cloud.object, 0.004)
     if len(thin) == 0:
         return thin
     return thin[cKDTree(cloud.part).query(thin)[0] > apart_m]
@@ -146,6 +147,6 @@ def _rest_of_object(cloud: PartCloud, apart_m: float = 0.004) -> Array:
 
 def _centre_of_mass(cloud: PartCloud, rest: Array) -> Array:
     """(3,) centre of the object's seen surface; what is not held weighs more: heads are heavier than handles."""
-    held, rest = downsample(cloud.part, 0.006)[0], downsample(rest, 0.006)[0]
+    held, rest = voxel_downsample(cloud.part, 0.006), voxel_downsample(rest, 0.006)
     weight = np.r_[np.ones(len(held)), np.full(len(rest), REST_WEIGHT)]
     return np.average(np.concatenate([held, rest]), axis=0, weights=weight)
