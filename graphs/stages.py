@@ -9,7 +9,7 @@ from typing import Any
 
 from langgraph.types import interrupt
 
-from affordagent.core.errors import NeedsClarification, Refused, StageFailure
+from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.types import OutcomeName, PartMask, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
 
@@ -37,7 +37,8 @@ def node(bench: Workbench, name: str, stage: Stage) -> Any:
         try:
             done = stage(bench, state)
             message, evidence, update = done.message, done.evidence, done.update
-        except StageFailure as failure:
+        except AffordAgentError as error:
+            failure = error if isinstance(error, StageFailure) else StageFailure(name, "tool.unavailable", str(error))
             status, outcome = _ending(failure)
             code, message, evidence = failure.code, failure.message, failure.evidence
             update = {"outcome": outcome, "failure": {"stage": name, "code": code, "message": message}}

@@ -10,7 +10,7 @@ import pytest
 from langgraph.graph import END
 
 from affordagent.agent.studio import mermaid
-from affordagent.core.errors import NeedsClarification, Refused, StageFailure
+from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import STAGES
 from affordagent.graphs import stages
@@ -86,6 +86,19 @@ def test_a_typed_failure_becomes_the_outcome(tmp_path, error, status, outcome):
     assert update["stages"][0]["status"] == status
     assert update["stages"][0]["evidence"] == error.evidence
     assert error.code in (tmp_path / "events.jsonl").read_text()
+
+
+def test_what_is_not_installed_is_a_typed_failure_too(tmp_path):
+    def stage(bench, state):
+        raise AffordAgentError("cannot render: install libegl1")
+
+    update = stages.node(bench(RunStore(tmp_path)), "look", stage)({})
+    assert update["outcome"] == "failure"
+    assert update["failure"] == {
+        "stage": "look",
+        "code": "tool.unavailable",
+        "message": "cannot render: install libegl1",
+    }
 
 
 def test_a_stage_that_works_is_timed_and_recorded(tmp_path):
