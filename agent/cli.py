@@ -67,6 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     except AffordAgentError as error:
         print(f"affordagent: {error}", file=sys.stderr)
         return 2
+    except ImportError as error:
+        print(f"affordagent: {error}. Something is not installed; `affordagent doctor` says what to type", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("affordagent: stopped", file=sys.stderr)
         return 130

@@ -90,7 +90,7 @@ def test_a_typed_failure_becomes_the_outcome(tmp_path, error, status, outcome):
 
 def test_what_is_not_installed_is_a_typed_failure_too(tmp_path):
     def stage(bench, state):
-        raise AffordAgentError("cannot render: install libegl1")
+        raise AffordAgentError("no OpenGL: install libegl1")
 
     update = stages.node(bench(RunStore(tmp_path)), "look", stage)({})
     assert update["outcome"] == "failure"
