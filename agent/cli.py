@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"affordagent: {error}", file=sys.stderr)
         return 2
     except ImportError as error:
-        print(f"affordagent: {error}. Something is not installed; `affordagent doctor` says what to type", file=sys.stderr)
+        print(f"affordagent: {error}; `affordagent doctor` says what is missing and what to type", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("affordagent: stopped", file=sys.stderr)

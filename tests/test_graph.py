@@ -97,7 +97,7 @@ def test_what_is_not_installed_is_a_typed_failure_too(tmp_path):
     assert update["failure"] == {
         "stage": "look",
         "code": "tool.unavailable",
-        "message": "cannot render: install libegl1",
+        "message": "no OpenGL: install libegl1",
     }
 
 
