@@ -39,11 +39,6 @@ class CameraIntrinsics:
                 "these intrinsics belong to another resolution"
             )
 
-    @property
-    def matrix(self) -> Array:
-        """(3, 3) K."""
-        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
-
     def back_project(self, depth_m: NDArray[np.floating]) -> Array:
         """(H, W) depth -> (H, W, 3) points in the camera frame; rows of zeros where depth is 0."""
         v, u = np.mgrid[: self.height, : self.width]

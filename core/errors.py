@@ -9,14 +9,6 @@ class AffordAgentError(Exception):
     """Root of all errors raised on purpose by affordagent."""
 
 
-class MissingExtra(AffordAgentError):
-    """A feature needs a package that is not installed."""
-
-    def __init__(self, package: str, extra: str | None = None) -> None:
-        what = f"affordagent[{extra}]" if extra else package
-        super().__init__(f"{package} is not installed. Install it with: pip install '{what}'")
-
-
 class StageFailure(AffordAgentError):
     """A stage could not do its work: the pipeline ends with this as its typed result.
 

@@ -93,6 +93,12 @@ class ObjectProposal:
     box: tuple[int, int, int, int]
 
 
+def box_of(mask: Mask) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 (past the end) of a mask that is not empty."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 @dataclass(frozen=True)
 class TableScene:
     """The support plane and what stands on it.

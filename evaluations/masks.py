@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from affordagent.agent.language.understand import understand
 from affordagent.core.errors import AffordAgentError, StageFailure
-from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, RgbdFrame, TableScene
+from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, RgbdFrame, TableScene, box_of
 from affordagent.evaluations.statistics import bootstrap_mean, rate
-from affordagent.finetune.mini_data import CLUTTER, Row, box_of, list_rows, object_mask, part_mask
+from affordagent.finetune.mini_data import CLUTTER, Row, list_rows, object_mask, part_mask
 from affordagent.finetune.phrases import Split, Style, sample_text
 from affordagent.robot.sim.sensor import SensorNoise
 from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT, AffordanceTool, Look

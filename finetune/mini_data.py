@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.camera import CameraIntrinsics
+from affordagent.core.types import box_of
 from affordagent.finetune.crops import CropWindow, crop_geometry
 from affordagent.finetune.mini_texts import PART_QUERY, Text, TextPool
 
@@ -81,12 +82,6 @@ def object_mask(labels: NDArray[np.uint8], slot: int) -> Bool:
 
 def part_mask(labels: NDArray[np.uint8], thing: dict[str, Any]) -> Bool:
     return labels == thing["slot"] * 8 + thing["part_index"]
-
-
-def box_of(mask: Bool) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 (past the end) of a mask that is not empty."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def degrade(mask: Bool, others: Bool, height_m: NDArray[np.float32], rng: np.random.Generator) -> Bool:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from affordagent.core.embedded import lite0_weights
 
 GEOMETRY_CHANNELS = 5  # proposal mask, height, relative depth, depth is valid, crop size
-STRIDE = 4  # of the mask logits
 FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")
 
 

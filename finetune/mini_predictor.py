@@ -17,9 +17,8 @@ from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.embedded import text_encoder
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.geometry import Array
-from affordagent.core.types import Mask
+from affordagent.core.types import Mask, box_of
 from affordagent.finetune.crops import CropWindow, crop_geometry
-from affordagent.finetune.mini_data import box_of
 from affordagent.finetune.mini_model import GEOMETRY_CHANNELS, Features, MiniAffordanceVLM, MiniConfig
 
 PICK_SIZE, PICK_SCALE = 160, 1.4

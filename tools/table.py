@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array, transform_points
-from affordagent.core.types import Mask, ObjectProposal, RgbdFrame, TableScene
+from affordagent.core.types import Mask, ObjectProposal, RgbdFrame, TableScene, box_of
 from affordagent.tools import clusters
 
 NEAR_M, FAR_M = 0.15, 2.0  # depths that are looked at
@@ -94,12 +94,6 @@ def find_objects(frame: RgbdFrame, workspace: Workspace | None = None, seed: int
         )
     masks.sort(key=lambda m: -int(m.sum()))
     return TableScene(plane, height, [ObjectProposal(i, mask, box_of(mask)) for i, mask in enumerate(masks)])
-
-
-def box_of(mask: Mask) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 (past the end) of a mask that is not empty."""
-    xs, ys = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 
 
 def noise_sigma(height: NDArray[np.float32], depth_m: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,8 +22,7 @@ class ParallelGripper:
     max_opening_m: distance of the pads, fully open. pad_length_m: along z, ending at the tip; pad_width_m: along x.
     tip_curve_m: (opening, tip z) pairs, openings rising: how far the tips reach past the tcp.
     clearance_m: what the fingers stay open beyond the object on either side while they approach.
-    table_clearance_m: what the tips stay above the table. pinch_to_tcp_m: the tcp lies this far past the model's
-    `pinch` site along the approach.
+    table_clearance_m: what the tips stay above the table.
     """
 
     name: str
@@ -33,7 +32,6 @@ class ParallelGripper:
     tip_curve_m: tuple[tuple[float, float], ...]
     clearance_m: float
     table_clearance_m: float
-    pinch_to_tcp_m: float
     boxes_from_tip: tuple[tuple[float, float, float, float, float], ...]
     boxes_from_tcp: tuple[tuple[float, float, float, float], ...]
 
@@ -41,10 +39,6 @@ class ParallelGripper:
     def max_width_m(self) -> float:
         """The widest contact distance that leaves a little air on both sides."""
         return self.max_opening_m - 0.004
-
-    @property
-    def tip_past_tcp_closed_m(self) -> float:
-        return self.tip_curve_m[0][1]
 
     def tip_past_tcp_m(self, opening_m: ArrayLike) -> Array:
         """How far the fingertips reach past the tcp at an opening; any shape in, the same shape out."""
@@ -87,7 +81,6 @@ ROBOTIQ_2F85 = ParallelGripper(
     ),
     clearance_m=0.010,
     table_clearance_m=0.0025,
-    pinch_to_tcp_m=0.008,
     boxes_from_tip=(  # half x, inner and outer y past half the opening, lower and upper z past the tip
         (0.011, 0.000, 0.015, -0.018, 0.000),  # pad and the finger behind it
         (0.011, 0.000, 0.025, -0.040, -0.018),

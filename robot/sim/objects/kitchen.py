@@ -331,7 +331,7 @@ def pot_or_pan(rng: np.random.Generator) -> HouseholdObject:
         obj.add_visual("body", shell(_on_axis(liner), 0.0004, 40), inside, material)
     mass = rng.uniform(0.35, 0.6)
     add_shell(obj, "body", [[base - 0.003, 0], [radius, depth]], 0.003, 12, 0.72 * mass)
-    handle_name, handle_rgba, handle_material = sample_handle_material(rng, wood=0.25)
+    _, handle_rgba, handle_material = sample_handle_material(rng, wood=0.25)
     if rng.random() < 0.35:
         handle_rgba, handle_material = (rgba, material) if rng.random() < 0.6 else (sample_steel(rng), "steel")
     if style == "pot":
