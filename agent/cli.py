@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affordagent.agent import cli_data, cli_eval, cli_vlm
 from affordagent.core.errors import AffordAgentError, StageFailure
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     graph = commands.add_parser("graph", help="print the pipeline as a mermaid diagram")
     graph.set_defaults(handler=_graph)
+
+    for group in (cli_vlm, cli_eval, cli_data):
+        group.add(commands)
     return parser
 
 

@@ -217,3 +217,23 @@ class StageRecord:
     cpu_s: float
     message: str
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VlmAnswer:
+    """What an AffordanceVLM in the published format says about one picture.
+
+    text: the answer with its [AFF] and [SEG] tokens. output_ids: (T,) int64, prompt and answer, the picture as one -200.
+    mask_logits: (n, H, W) float32 at the picture's size, one for each [SEG] or [AFF] in order of appearance, positive on
+    the mask. timings_s: by step.
+    """
+
+    text: str
+    output_ids: NDArray[np.int64]
+    mask_logits: NDArray[np.float32]
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def masks(self) -> Mask:
+        """(n, H, W) bool."""
+        return self.mask_logits > 0

