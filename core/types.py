@@ -223,9 +223,9 @@ class StageRecord:
 class VlmAnswer:
     """What an AffordanceVLM in the published format says about one picture.
 
-    text: the answer with its [AFF] and [SEG] tokens. output_ids: (T,) int64, prompt and answer, the picture as one -200.
-    mask_logits: (n, H, W) float32 at the picture's size, one for each [SEG] or [AFF] in order of appearance, positive on
-    the mask. timings_s: by step.
+    text: the answer with its [AFF] and [SEG] tokens. output_ids: (T,) int64, prompt and answer, the picture as one
+    -200. mask_logits: (n, H, W) float32 at the picture's size, one for each [SEG] or [AFF] in order of appearance,
+    positive on the mask. timings_s: by step.
     """
 
     text: str
