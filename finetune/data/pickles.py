@@ -1,0 +1,69 @@
+"""Pickles from outside, read without running them.
+
+A pickle is a program. Published data sets come as pickles of lists, dicts, texts and numbers, which need none of its
+power: here anything that names a function or a class is refused before it is called.
+
+Source: https://docs.python.org/3/library/pickle.html#restricting-globals
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from affordagent.core.errors import AffordAgentError
+
+# All other builtin types that data is made of (dict, list, tuple, str, bytes, int, float, bool, None) need no name.
+_ALLOWED = {
+    (module, kind.__name__): kind
+    for module in ("builtins", "__builtin__")
+    for kind in (set, frozenset, bytearray, complex)
+}
+# Python 2, and protocol 2 of Python 3, write bytes as a text with an encoding.
+_ENCODE = ("_codecs", "encode")
+
+
+class _Refused(pickle.UnpicklingError):
+    pass
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == _ENCODE:
+            return _latin1
+        if (module, name) not in _ALLOWED:
+            raise _Refused(f"{module}.{name}")
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Refused(f"persistent id {pid!r}")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise _Refused(f"_codecs.encode to '{encoding}'")
+    return text.encode("latin1")
+
+
+def load_plain(file: Path) -> Any:
+    """The content of a pickle of lists, tuples, dicts, sets, texts, bytes, numbers, True, False and None.
+
+    Also those of Python 2 (refCOCO's `refs(unc).p`).
+
+    Raises:
+        AffordAgentError: the file is missing, broken, or names a class or function; none is ever imported or called.
+    """
+    try:
+        with file.open("rb") as stream:
+            return _PlainUnpickler(stream, encoding="utf-8").load()
+    except _Refused as error:
+        raise AffordAgentError(
+            f"{file} is not read: it asks for {error}; only plain lists, dicts, texts and numbers are safe to load. "
+            "If you trust its maker, load it yourself, turn numpy values into lists (.tolist(), .item()) and save again"
+        ) from error
+    except OSError as error:
+        raise AffordAgentError(f"cannot read {file}: {error.strerror or error}") from error
+    # A broken stream can make the unpickler fail in any of these ways (its documentation lists them).
+    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, ValueError, TypeError) as error:
+        raise AffordAgentError(f"{file} is broken or not a pickle: {error}; fetch it again") from error
