@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from affordagent.agent.language.understand import understand
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, RgbdFrame, TableScene, box_of
-from affordagent.evaluations.statistics import bootstrap_mean, rate
+from affordagent.evaluations.statistics import bootstrap_mean, bootstrap_ratio, rate
 from affordagent.finetune.mini_data import CLUTTER, Row, list_rows, object_mask, part_mask
 from affordagent.finetune.phrases import Split, Style, sample_text
 from affordagent.robot.sim.sensor import SensorNoise
@@ -188,17 +188,9 @@ def summary(trials: list[Trial]) -> dict[str, Any]:
         "target_has_proposal": rate(sum(t.found for t in trials), len(trials)),
         "part_iou_given_pick": [round(v, 4) for v in (part_mean, part_low, part_high)],
         "giou": [round(v, 4) for v in (mean, low, high)],
-        "ciou": [round(v, 4) for v in _ciou(trials)],
+        "ciou": [round(v, 4) for v in bootstrap_ratio([(t.intersection_px, t.union_px) for t in trials])],
         "brier": round(float(np.mean([(t.confidence - (t.iou >= 0.5)) ** 2 for t in trials])), 4),
     }
-
-
-def _ciou(trials: list[Trial], resamples: int = 2000) -> tuple[float, float, float]:
-    sums = np.array([[t.intersection_px, t.union_px] for t in trials], float)
-    draws = np.random.default_rng(0).integers(len(sums), size=(resamples, len(sums)))
-    ratios = sums[draws].sum(1)
-    low, high = np.percentile(ratios[:, 0] / np.maximum(ratios[:, 1], 1), [2.5, 97.5])
-    return float(sums[:, 0].sum() / max(sums[:, 1].sum(), 1)), float(low), float(high)
 
 
 def evaluate(tool: AffordanceTool, data: Path, out: Path, images: int, setting: Setting) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 
@@ -23,9 +23,28 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, resamples: int = 2000) -> t
     array = np.asarray(values, float)
     if len(array) == 0:
         return float("nan"), float("nan"), float("nan")
-    draws = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
-    low, high = np.percentile(array[draws].mean(1), [2.5, 97.5])
+    low, high = np.percentile(_resampled_sums(array[:, None], seed, resamples)[:, 0] / len(array), [2.5, 97.5])
     return float(array.mean()), float(low), float(high)
+
+
+def bootstrap_ratio(pairs: ArrayLike, seed: int = 0, resamples: int = 2000) -> tuple[float, float, float]:
+    """Ratio of the sums of (N, 2) numerators and denominators >= 0, and its 95 % percentile interval over the pairs;
+    0 where the denominators sum to 0 (NaN without pairs)."""
+    array = np.asarray(pairs, float)
+    if len(array) == 0:
+        return float("nan"), float("nan"), float("nan")
+    sums = np.vstack([array.sum(0), _resampled_sums(array, seed, resamples)])
+    ratios = np.divide(sums[:, 0], sums[:, 1], out=np.zeros(len(sums)), where=sums[:, 1] > 0)
+    low, high = np.percentile(ratios[1:], [2.5, 97.5])
+    return float(ratios[0]), float(low), float(high)
+
+
+def _resampled_sums(array: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+    """(resamples, K) sums over N rows drawn with replacement from (N, K); one draw at a time, as N may be large."""
+    rng = np.random.default_rng(seed)
+    count = len(array)
+    draws = (rng.integers(count, size=count) for _ in range(resamples))
+    return np.array([np.bincount(draw, minlength=count) @ array for draw in draws])
 
 
 def rate(successes: int, trials: int) -> dict[str, float | int | list[float]]:

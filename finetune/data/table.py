@@ -124,7 +124,26 @@ def load_mask(sample: Sample, shape: Sequence[int]) -> Mask:
         )
     if sample.mask_label is not None:
         return labels == sample.mask_label
-    return (labels > 0) & (labels != IGNORED_LABEL) if sample.kind == "semantic" else labels > 0
+    return (labels > 0) & ~_ignored(sample, labels)
+
+
+def load_ignored(sample: Sample, shape: Sequence[int]) -> Mask:
+    """(H, W) bool of the pixels that count neither way in a picture of `shape`: 255 in the labels of "semantic" rows.
+
+    A label picture that holds nothing but 0 and 255 is a plain mask, and nothing of it is ignored.
+
+    Raises:
+        AffordAgentError: the mask is missing or broken.
+    """
+    if sample.kind != "semantic" or sample.mask is None:
+        return np.zeros((int(shape[0]), int(shape[1])), bool)
+    return _ignored(sample, _labels(sample))
+
+
+def _ignored(sample: Sample, labels: NDArray[Any]) -> Mask:
+    out = labels == IGNORED_LABEL
+    plain = sample.mask_label is None and not ((labels > 0) & ~out).any()
+    return out & (sample.kind == "semantic" and not plain)
 
 
 def encode_rle(mask: Mask) -> str:
