@@ -57,13 +57,14 @@ def place(obj: HouseholdObject) -> HouseholdObject:
     the lowest visual vertex is at z = 0 and the middle of the bounding box at x = y = 0.
     """
     R = _resting_rotation(np.concatenate([_surface(c) for c in obj.colliders]), _centre_of_mass(obj))
-    _transform(obj, rigid(R, (0, 0, 0)))
+    transform(obj, rigid(R, (0, 0, 0)))
     low, high = obj.bounds
-    _transform(obj, rigid(np.eye(3), (-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2])))
+    transform(obj, rigid(np.eye(3), (-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2])))
     return obj
 
 
-def _transform(obj: HouseholdObject, T: Array) -> None:
+def transform(obj: HouseholdObject, T: Array) -> None:
+    """Move meshes and colliders by the (4, 4) T, in place."""
     for visual in obj.visuals:
         visual.mesh.apply_transform(T)
     obj.colliders = [replace(c, T_object_collider=T @ c.T_object_collider) for c in obj.colliders]
