@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from affordagent.core.geometry import rigid
-from affordagent.robot.sim.objects.extra_kitchen import many
+from affordagent.robot.sim.objects.extra_kitchen import flipped, many
 from affordagent.robot.sim.objects.handles import add_handle, add_hang_ring, add_neck, sample_handle_material
 from affordagent.robot.sim.objects.model import HouseholdObject, Material
 from affordagent.robot.sim.objects.rest import place, transform
@@ -38,13 +38,6 @@ from affordagent.robot.sim.objects.tool_shapes import (
     stroke,
     wood_or_colour,
 )
-
-
-def flipped(obj: HouseholdObject, rng: np.random.Generator, chance: float) -> HouseholdObject:
-    """Laid to rest as built, or on its back with probability `chance`."""
-    if rng.random() < chance:
-        transform(obj, rigid(rot_x(np.pi), (0, 0, 0)))
-    return place(obj)
 
 
 def tape_roll(rng: np.random.Generator) -> HouseholdObject:

@@ -1,4 +1,4 @@
-"""Every category of the simulated cell by its name, and which of them are never trained on."""
+"""Every category by its name: those of the simulated cell, those for training only, those never trained on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from affordagent.robot.sim.objects.extra_kitchen import EXTRA_KITCHEN
+from affordagent.robot.sim.objects.extra_things import EXTRA_THINGS
+from affordagent.robot.sim.objects.extra_vessels import EXTRA_VESSELS
 from affordagent.robot.sim.objects.hand_tools import HAND_TOOLS, HELD_OUT_TOOLS
 from affordagent.robot.sim.objects.kitchen import HELD_OUT_KITCHEN, KITCHEN
 from affordagent.robot.sim.objects.model import HouseholdObject
@@ -37,6 +40,8 @@ HANDAL: tuple[str, ...] = (
 
 CATEGORIES: dict[str, Maker] = {**HAND_TOOLS, **KITCHEN, **WHOLE}
 HELD_OUT: dict[str, Maker] = {**HELD_OUT_TOOLS, **HELD_OUT_KITCHEN}
+# variety for the training pictures: in no scene of the cell and no entry of the catalogue
+EXTRA: dict[str, Maker] = {**EXTRA_KITCHEN, **EXTRA_VESSELS, **EXTRA_THINGS}
 
 
 def make(category: str, seed: int | Sequence[int] | np.random.SeedSequence) -> HouseholdObject:
@@ -45,7 +50,7 @@ def make(category: str, seed: int | Sequence[int] | np.random.SeedSequence) -> H
     Raises:
         ValueError: no such category.
     """
-    makers = CATEGORIES | HELD_OUT
+    makers = CATEGORIES | EXTRA | HELD_OUT
     if category not in makers:
         close = difflib.get_close_matches(category.lower(), makers, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(sorted(makers))}"
