@@ -32,6 +32,7 @@ class Sample:
     mask's token, None where the reference draws one from its templates.
     category: the thing's class. source: the data set ("handal", "openx", "rendered", ...). split: "train", "val" or
     "test".
+    rounds: of "vqa" alone, what follows in the same conversation: JSON list of [question, answer].
     depth: 16-bit picture of the same size, `depth_unit_m` metres a unit, 0 = none. camera: JSON of CameraIntrinsics.
     """
 
@@ -45,6 +46,7 @@ class Sample:
     kind: Kind = "template"
     source: str = "own"
     split: str = "test"
+    rounds: str | None = None
     depth: str | None = None
     depth_unit_m: float | None = None
     camera: str | None = None

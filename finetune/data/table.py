@@ -152,12 +152,21 @@ def encode_rle(mask: Mask) -> str:
     return json.dumps({"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")})
 
 
-def _labels(sample: Sample) -> NDArray[Any]:
+def load_labels(path: str) -> NDArray[Any]:
+    """(H, W) or (H, W, channels) of a label picture; with a palette, its indices.
+
+    Raises:
+        AffordAgentError: missing or broken.
+    """
     try:
-        with Image.open(str(sample.mask)) as picture:
-            labels = np.asarray(picture)
+        with Image.open(path) as picture:
+            return np.asarray(picture)
     except (OSError, SyntaxError, UnidentifiedImageError) as error:  # SyntaxError: Pillow's word for a broken PNG
-        raise AffordAgentError(f"mask {sample.mask} {_why(str(sample.mask))}") from error
+        raise AffordAgentError(f"mask {path} {_why(path)}") from error
+
+
+def _labels(sample: Sample) -> NDArray[Any]:
+    labels = load_labels(str(sample.mask))
     if labels.ndim == 2:
         return labels
     if sample.mask_label is not None:
