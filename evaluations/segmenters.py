@@ -1,0 +1,254 @@
+"""Whatever answers a text about a picture with one mask: the mini model, a published checkpoint, a server of one.
+
+MiniSegmenter().segment(image, "pick up the red mug")          # RGB alone
+MiniSegmenter().segment(image, "pick up the red mug", depth_m, camera)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from affordagent.agent.settings import Settings
+from affordagent.core.camera import CameraIntrinsics
+from affordagent.core.errors import AffordAgentError, StageFailure
+from affordagent.core.types import FunctionalQuery, Mask, RgbdFrame, TableScene, VlmAnswer
+from affordagent.evaluations.masks import query_of
+from affordagent.evaluations.segmentation_words import question_of, request_of
+from affordagent.finetune.data.schema import Sample
+from affordagent.robot.frame_cell import FrameCell
+from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT, AffordanceTool
+from affordagent.tools.table import find_objects
+
+if TYPE_CHECKING:
+    from affordagent.tools.vlm_wire import Vlm
+
+Picture = NDArray[np.uint8]
+Generation = Literal["free", "teacher-forced"]
+COLOR_ENDING = "_color.png"
+PRESENT_ABOVE: float = Settings.model_fields["present_above"].default
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """mask: (H, W) bool, empty for "no such thing here". confidence in [0, 1]: of the best mask, also where it was not
+    enough. text: what the model said, or how the mini understood the text. evidence: small JSON-able facts."""
+
+    mask: Mask
+    confidence: float
+    text: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class Segmenter(Protocol):
+    """identity: what tells this model from another in a record."""
+
+    identity: dict[str, Any]
+
+    def segment_row(self, sample: Sample, image: Picture, generation: Generation) -> Segmentation: ...
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What a row knows besides its picture. depth_m: (H, W) float32 metres, 0 = none, in the frame of `camera`."""
+
+    depth_m: NDArray[np.float32]
+    camera: CameraIntrinsics
+
+
+class MiniSegmenter:
+    """The mini AffordanceVLM as the pipeline uses it, without its fallback tool: language, proposals, pick, mask.
+
+    Raises:
+        AffordAgentError: the folder holds no checkpoint of it.
+    """
+
+    def __init__(self, checkpoint: Path | None = None, present_above: float = PRESENT_ABOVE) -> None:
+        self.tool = AffordanceTool(checkpoint or SHIPPED_CHECKPOINT)
+        self.present_above = present_above
+        self.tool.load()
+        self.identity = {"model": "mini", "weights": _stamp(self.tool.checkpoint / "model.safetensors")}
+
+    def segment_row(self, sample: Sample, image: Picture, generation: Generation = "free") -> Segmentation:
+        """The answer to a row; its depth is used where it has one.
+
+        Raises:
+            AffordAgentError: broken depth or camera; teacher forcing, which this model does not know.
+        """
+        if generation != "free":
+            raise AffordAgentError("the mini model writes no reply that could be forced: use --generation free")
+        depth, request = depth_of(sample, image), request_of(sample)
+        known = (None, None) if depth is None else (depth.depth_m, depth.camera)
+        return self.segment(image, request.text, *known, whole=request.whole)
+
+    def segment(
+        self,
+        image: Picture,
+        text: str,
+        depth_m: NDArray[np.float32] | None = None,
+        camera: CameraIntrinsics | None = None,
+        whole: bool = False,
+    ) -> Segmentation:
+        """The part to hold of what the text means, or the whole thing; an empty mask where it is not in the picture.
+
+        image: (H, W, 3) uint8 RGB. depth_m: (H, W) float32 metres, 0 = none, with its camera; without them, and where
+        the depth shows no table with things on it, proposals come from the colours alone.
+        """
+        query = query_of(text)
+        if whole:  # no part has to be in view
+            query = query.model_copy(update={"part": None})
+        blank = np.zeros(image.shape[:2], bool)
+        try:
+            frame, scene, source = _scene(image, depth_m, camera)
+            parts = self.tool.find(frame, scene, query)
+        except StageFailure as failure:
+            if not failure.code.startswith("grounding."):
+                raise
+            return Segmentation(blank, 0.0, _reading(query), {"code": failure.code, "reason": failure.message})
+        best = parts[0]
+        mask = best.object_mask if whole else best.mask
+        evidence = {"proposals": len(scene.proposals), "proposals_from": source, "whole": whole}
+        evidence["part_from"] = best.evidence.get("part_from")
+        if best.confidence < self.present_above:
+            return Segmentation(blank, best.confidence, _reading(query), evidence | {"code": "grounding.not_found"})
+        return Segmentation(mask, best.confidence, _reading(query), evidence)
+
+
+class VlmSegmenter:
+    """A model in the published format, here or behind a server; only the first mask of an answer counts."""
+
+    def __init__(self, vlm: Vlm, identity: dict[str, Any]) -> None:
+        self.vlm, self.identity = vlm, identity
+
+    def segment_row(self, sample: Sample, image: Picture, generation: Generation = "free") -> Segmentation:
+        """`confidence` is the mean probability of the mask's pixels."""
+        question = question_of(sample)
+        if generation == "free":
+            answer = self.vlm.answer(image, question.text, prefix=question.prefix)
+        else:
+            answer = self.vlm.teacher_forced(image, question.text, question.reply, prefix=question.prefix)
+        return first_mask(answer, image.shape)
+
+
+def first_mask(answer: VlmAnswer, shape: tuple[int, ...]) -> Segmentation:
+    """The first mask of an answer as the reference's programs take it; an empty one where it has none."""
+    count = len(answer.mask_logits)
+    if not count:
+        return Segmentation(np.zeros(shape[:2], bool), 0.0, answer.text, {"masks": 0})
+    logits = answer.mask_logits[0]
+    mask = logits > 0
+    confidence = float((1 / (1 + np.exp(-logits[mask].astype(np.float64)))).mean()) if mask.any() else 0.0
+    return Segmentation(mask, confidence, answer.text, {"masks": count})
+
+
+def open_segmenter(
+    vlm: str = "mini",
+    vision_tower: Path | None = None,
+    device: str = "auto",
+    present_above: float = PRESENT_ABOVE,
+) -> Segmenter:
+    """vlm: "mini", a folder (of a mini model or in the published format, told apart by its config.json), or the http
+    address of a server.
+
+    Raises:
+        AffordAgentError: nothing there that can be loaded.
+    """
+    if vlm == "mini":
+        return MiniSegmenter(None, present_above)
+    if "http:" in vlm or "https:" in vlm:
+        from affordagent.tools.vlm_client import VlmClient
+
+        url = vlm.removeprefix("http:") if vlm.startswith("http:http") else vlm
+        return VlmSegmenter(VlmClient(url), {"model": "server", "url": url})
+    folder = Path(vlm).expanduser()
+    if _is_mini(folder):
+        return MiniSegmenter(folder, present_above)
+    from affordagent.finetune.vlm.predictor import VlmPredictor
+
+    stamps = [_stamp(p) for p in sorted(folder.iterdir()) if p.suffix in (".bin", ".safetensors")]
+    predictor = VlmPredictor(folder, vision_tower, device=device)
+    return VlmSegmenter(predictor, {"model": "published", "weights": stamps})
+
+
+def depth_of(sample: Sample, image: Picture) -> Depth | None:
+    """Depth and camera of a row: its own columns, else the files of a recorded frame beside its picture
+    (NAME_color.png with NAME_depth.png and NAME_camera.json, see robot/frame_cell.py), else None.
+
+    Raises:
+        AffordAgentError: files that are broken or do not fit the picture, or a depth without its unit and camera.
+    """
+    if sample.depth is not None and sample.camera is not None and sample.depth_unit_m is not None:
+        return _depth_of_columns(sample.depth, sample.depth_unit_m, sample.camera, image)
+    prefix = sample.image.removesuffix(COLOR_ENDING)
+    if prefix != sample.image and Path(f"{prefix}_depth.png").is_file() and Path(f"{prefix}_camera.json").is_file():
+        frame = FrameCell(prefix).look()
+        return Depth(frame.depth_m, frame.camera)
+    if sample.depth is not None:
+        raise AffordAgentError(
+            f"{sample.image} has the depth {sample.depth} but not both of depth_unit_m and camera: fill these columns, "
+            "or leave the depth out"
+        )
+    return None
+
+
+def _depth_of_columns(path: str, unit_m: float, camera: str, image: Picture) -> Depth:
+    counts = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    if counts is None or counts.shape != image.shape[:2] or counts.dtype != np.uint16:
+        found = "missing or broken" if counts is None else f"{counts.shape} {counts.dtype}"
+        raise AffordAgentError(f"depth {path} is {found}; it must be {image.shape[:2]} uint16, aligned to the picture")
+    try:
+        intrinsics = CameraIntrinsics(**json.loads(camera))
+    except (TypeError, ValueError) as error:
+        raise AffordAgentError(f"camera {camera}: {error}; give width, height, fx, fy, cx and cy as JSON") from error
+    return Depth((counts * unit_m).astype(np.float32), intrinsics)
+
+
+def _scene(
+    image: Picture, depth_m: NDArray[np.float32] | None, camera: CameraIntrinsics | None
+) -> tuple[RgbdFrame, TableScene, str]:
+    """What stands there, by depth where it shows a table with things on it, else by colour."""
+    if depth_m is not None and camera is not None:
+        frame = RgbdFrame(image, depth_m, camera)
+        try:
+            return frame, find_objects(frame), "depth"
+        except StageFailure:  # no table, or nothing on it: the colours may still show things
+            pass
+    from affordagent.tools.rgb_proposals import scene_of_picture
+
+    return *scene_of_picture(image), "color"
+
+
+def _reading(query: FunctionalQuery) -> str:
+    names = ", ".join(c.name for c in query.candidates[:3]) or query.object_words or query.text
+    return f"{names}{f' by its {query.part}' if query.part else ''}"
+
+
+def _is_mini(folder: Path) -> bool:
+    """A mini checkpoint describes its network under "model"; the published format has a "model_type".
+
+    Raises:
+        AffordAgentError: no readable config.json there.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AffordAgentError(
+            f"no checkpoint in {folder} ({error}): give --vlm mini, a checkpoint's folder with its config.json, or http://..."
+        ) from error
+    return "model" in config and "model_type" not in config
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    """What changes when a file of weights does."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise AffordAgentError(f"cannot read {path}: {error}") from error
+    return {"file": str(path), "bytes": facts.st_size, "mtime_s": round(facts.st_mtime, 3)}
