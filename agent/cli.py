@@ -30,6 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--scene", help="scene of the simulated cell (default bench); `affordagent scenes` lists them")
     run.add_argument("--seed", type=int, help="seed of the scene and of the planner (default 0)")
     run.add_argument("--noise", action="store_true", default=None, help="RealSense-like noise in the simulated camera")
+    run.add_argument("--vlm", help="who grounds: mini (default), folder of an AffordanceVLM, or http://HOST:PORT")
+    run.add_argument("--vision-tower", type=Path, help="folder of the CLIP tower, for a published AffordanceVLM")
     run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
     run.add_argument("--settings", type=Path, help="TOML settings file (default: ./affordagent.toml when it is there)")
     run.add_argument("--confirm", action="store_true", default=None, help="ask before simulated motion too")
@@ -86,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
     from affordagent.agent.settings import Settings
 
     console = Console(stderr=True, highlight=False)
-    changes = {k: getattr(args, k) for k in ("cell", "scene", "seed", "noise", "confirm")}
+    changes = {k: getattr(args, k) for k in ("cell", "scene", "seed", "noise", "vlm", "vision_tower", "confirm")}
     settings = Settings.load(args.settings, **changes)
     folder = args.out or run_folder(Path("runs"), args.text)
     if (folder / "events.jsonl").exists():

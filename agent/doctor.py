@@ -48,6 +48,7 @@ def examine() -> list[Finding]:
     findings += [_package(Requirement(r)) for r in importlib.metadata.requires("affordagent") or [] if "extra" not in r]
     findings += [_renderer("egl"), _renderer("osmesa")]
     findings += _models()
+    findings.append(_grounder())
     findings.append(_gpu())
     return findings
 
@@ -101,6 +102,23 @@ def _mini_checkpoint() -> Finding:
     weights = Path(SHIPPED_CHECKPOINT) / "model.safetensors"
     size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else f"{weights} is missing"
     return Finding("mini AffordanceVLM", weights.is_file(), size, "reinstall affordagent; its wheel carries the file")
+
+
+def _grounder() -> Finding:
+    """The AffordanceVLM that the settings here name: its folder is looked at, its server is asked; nothing is loaded."""
+    from affordagent.agent.settings import Settings
+    from affordagent.core.errors import AffordAgentError
+    from affordagent.tools.vlm import kind_of, open_server
+
+    mend = "correct `vlm` in affordagent.toml, or start the server"
+    try:
+        vlm = Settings.load(None).vlm
+        kind = kind_of(vlm)
+        if kind == "server":
+            open_server(vlm)
+    except AffordAgentError as error:
+        return Finding("setting vlm", False, str(error), mend)
+    return Finding("setting vlm", True, f"{vlm} ({kind})")
 
 
 def _gpu() -> Finding:

@@ -83,7 +83,8 @@ def open_cell(settings: Settings, record: bool = False) -> Cell:
 class Tools:
     """The language and the grounding tools, loaded on first use and shared by all commands of a process."""
 
-    checkpoint: Path | None = None
+    vlm: str = "mini"
+    vision_tower: Path | None = None
 
     def understand(self, text: str) -> FunctionalQuery:
         from affordagent.agent.language.understand import understand
@@ -98,9 +99,9 @@ class Tools:
 
     @cached_property
     def grounder(self) -> Grounder:
-        from affordagent.tools.affordance_vlm import AffordanceTool
+        from affordagent.tools.vlm import open_grounder
 
-        return AffordanceTool(self.checkpoint) if self.checkpoint else AffordanceTool()
+        return open_grounder(self.vlm, self.vision_tower)
 
     @cached_property
     def fallback(self) -> Grounder:
@@ -120,7 +121,7 @@ class Session:
 
     def __init__(self, settings: Settings, tools: Tools | None = None, record: bool = False) -> None:
         self.settings = settings
-        self.tools = tools or Tools(settings.checkpoint)
+        self.tools = tools or Tools(settings.vlm, settings.vision_tower)
         self.cell = open_cell(settings, record)
 
     def __enter__(self) -> Session:

@@ -22,7 +22,15 @@ class Settings(BaseModel):
     scene: str = Field(default="bench", description="scene of the simulated cell, see `affordagent scenes`")
     seed: int = Field(default=0, ge=0)
     noise: bool = Field(default=False, description="RealSense-like noise and holes in the simulated camera")
-    checkpoint: Path | None = Field(default=None, description="folder of a mini AffordanceVLM; null = the shipped one")
+    vlm: str = Field(
+        default="mini",
+        min_length=1,
+        description="who grounds: mini (the shipped one) | folder of a mini or published AffordanceVLM | "
+        "http://HOST:PORT of `affordagent serve-vlm`, its token in the environment as AFFORDAGENT_VLM_TOKEN",
+    )
+    vision_tower: Path | None = Field(
+        default=None, description="folder of the CLIP vision tower, for a published AffordanceVLM in a folder"
+    )
     sure_above: float = Field(
         default=0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one"
     )
