@@ -120,8 +120,8 @@ def load_network(
 
 
 def published_state(network: AffordanceVlm) -> dict[str, Tensor]:
-    """The state dict under the published names: without the CLIP tower, with the `inv_freq` buffers that the reference's
-    version of Llama keeps in every layer."""
+    """The state dict under the published names: without the CLIP tower, with the `inv_freq` buffers that the
+    reference's version of Llama keeps in every layer."""
     state = {k: w for k, w in network.state_dict().items() if not k.startswith("vision_tower.")}
     frequencies = network.model.rotary_emb.inv_freq.to(network.dtype)
     for number in range(network.shape.llama.num_hidden_layers):
@@ -161,7 +161,7 @@ def _start_folder(network: AffordanceVlm, source: Checkpoint, folder: Path) -> N
     linear = network.model.layers[0].self_attn.q_proj
     if type(linear) is not torch.nn.Linear:
         raise AffordAgentError(
-            f"a network with {type(linear).__name__} layers cannot be saved; merge adapters first and load without load_in"
+            f"a network with {type(linear).__name__} layers cannot be saved; merge adapters, load without load_in"
         )
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"vocab_size": network.shape.llama.vocab_size, "torch_dtype": str(network.dtype).removeprefix("torch.")}
@@ -236,8 +236,8 @@ def _check(checkpoint: Checkpoint) -> None:
     patches = (shape.clip.image_size // shape.clip.patch_size) ** 2
     if patches != PATCHES:
         raise AffordAgentError(
-            f"the tower {checkpoint.tower} gives {patches} patches ({shape.clip.image_size} px in {shape.clip.patch_size} px "
-            f"patches), the model is built for {PATCHES}; --vision-tower must be CLIP ViT-L/14 at 224 px"
+            f"the tower {checkpoint.tower} gives {patches} patches (image_size {shape.clip.image_size}, patch_size "
+            f"{shape.clip.patch_size}), the model is built for {PATCHES}; --vision-tower must be CLIP ViT-L/14 at 224 px"
         )
     projector = _tensor(weights, "model.mm_projector.weight")
     if projector.shape[1] != shape.clip.hidden_size:
@@ -247,7 +247,7 @@ def _check(checkpoint: Checkpoint) -> None:
         )
     if len(checkpoint.tokens) > shape.llama.vocab_size:
         raise AffordAgentError(
-            f"the tokenizer of {folder} has {len(checkpoint.tokens)} tokens, the weights {shape.llama.vocab_size} rows; "
+            f"the tokenizer of {folder} has {len(checkpoint.tokens)} tokens, the weights have {shape.llama.vocab_size}; "
             "tokenizer and weights are not of the same checkpoint"
         )
     if shape.sam.prompt_width % DECODER_HEADS:

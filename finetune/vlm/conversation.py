@@ -1,4 +1,4 @@
-"""What is said to the published model, word for word (LLaVA's `llava_v1` template), and the ids and labels of training."""
+"""What is said to the published model, word for word (LLaVA's `llava_v1` template), and ids and labels of training."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """AffordanceVLM (RAGNet, ICCV 2025; built on LISA, CVPR 2024) with today's classes.
 
-CLIP tower -> projector -> Llama -> text with [SEG] or [AFF]; the hidden state that predicted such a token -> a prompt of
-SAM's mask decoder -> mask. Modules carry the published names, so the published state dict loads as it is; the CLIP tower
-is `vision_tower.*` and is not part of it.
+CLIP tower -> projector -> Llama -> text with [SEG] or [AFF]; the hidden state that predicted such a token -> a prompt
+of SAM's mask decoder -> mask. Modules carry the published names, so the published state dict loads as it is; the CLIP
+tower is `vision_tower.*` and is not part of it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class NetworkShape:
 
 @dataclass(frozen=True)
 class VlmOutput:
-    """One training step's results. logits: (B, L + 255, V). ce_loss: mean over the labelled tokens, None without labels.
+    """Results of a training step. logits: (B, L + 255, V). ce_loss: mean over the labelled tokens, None without labels.
     mask_logits: per row (n, H, W) float32 at the mask's size, in order of appearance."""
 
     logits: Tensor
@@ -100,7 +100,7 @@ class AffordanceVlm(nn.Module):
         return self.lm_head.weight.device
 
     def encode_clip(self, pixels: Tensor) -> Tensor:
-        """(B, 256, hidden) patch embeddings for the language model from (B, 3, 224, 224); the tower gets no gradient."""
+        """(B, 256, hidden) patch embeddings for the language model from (B, 3, 224, 224); no gradient to the tower."""
         with torch.no_grad():
             states = self.vision_tower(pixels.to(self.device, self.dtype), output_hidden_states=True).hidden_states
         return self.model.mm_projector(states[self.shape.clip_layer][:, 1:])  # without the class token
@@ -112,7 +112,7 @@ class AffordanceVlm(nn.Module):
         return torch.cat([encoder(picture[None].to(self.device, self.dtype)) for picture in pixels])
 
     def embed(self, ids: Tensor, patches: Tensor) -> Tensor:
-        """(B, L + 255, hidden): ids (B, L) with exactly one -200 a row, in whose place stand its (B, 256, hidden) patches."""
+        """(B, L + 255, hidden): ids (B, L), each row with one -200, in whose place stand its (B, 256, hidden) patches."""
         rows = []
         for row, picture in zip(ids, patches, strict=True):
             place = _image_place(row)
@@ -223,7 +223,7 @@ class AffordanceVlm(nn.Module):
 
 
 def widen(attention_mask: Tensor | None) -> Tensor | None:
-    """(B, L + 255) from (B, L) bool: the reference puts the picture's 255 extra places in front. None when all is read."""
+    """(B, L + 255) from (B, L) bool: the reference puts the picture's 255 extra places in front. None = all is read."""
     if attention_mask is None or bool(attention_mask.all()):
         return None
     return functional.pad(attention_mask, (PATCHES - 1, 0), value=True)
