@@ -105,7 +105,7 @@ def _mini_checkpoint() -> Finding:
 
 
 def _grounder() -> Finding:
-    """The AffordanceVLM that the settings here name: its folder is looked at, its server is asked; nothing is loaded."""
+    """The AffordanceVLM of the settings here: its folder is looked at, its server asked; nothing is loaded."""
     from affordagent.agent.settings import Settings
     from affordagent.core.errors import AffordAgentError
     from affordagent.tools.vlm import kind_of, open_server
