@@ -93,10 +93,17 @@ def _measure(
             "middle": -np.linalg.norm(centre - middle, axis=1),
         }.get(word)
     if kind == "size":
-        length, width, height = dimensions_m.T
+        known = bool(np.isfinite(dimensions_m).all())
+        length, width, height = (dimensions_m if known else _extents_px(proposals)).T
         volume = length * width * np.maximum(height, 0.005)
         return {"big": volume, "small": -volume, "long": length, "short": -length, "tall": height}.get(word)
     return None
+
+
+def _extents_px(proposals: list[ObjectProposal]) -> Array:
+    """(P, 3) longer and shorter side and height in the picture: what sizes are compared by where there is no depth."""
+    sides = np.array([[p.box[2] - p.box[0], p.box[3] - p.box[1]] for p in proposals], np.float64)
+    return np.column_stack([sides.max(1), sides.min(1), sides[:, 1]])
 
 
 def _rank(measure: Array, rivals: Mask) -> Array:

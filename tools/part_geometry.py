@@ -97,14 +97,21 @@ def plan_view(frame: RgbdFrame, scene: TableScene, proposal: ObjectProposal) -> 
     return PlanView(rows, columns, centred @ along, centred @ across, height, measured)
 
 
+def has_depth(frame: RgbdFrame, proposal: ObjectProposal) -> bool:
+    """Whether any pixel of the proposal was measured."""
+    return bool((frame.depth_m[proposal.mask] > 0).any())
+
+
 def part_by_geometry(
     frame: RgbdFrame, scene: TableScene, proposal: ObjectProposal, part: str, category: str | None = None
 ) -> Mask | None:
-    """(H, W) mask of a part of one proposal, None where its shape shows no such part.
+    """(H, W) mask of a part of one proposal, None where its shape shows no such part or nothing of it has depth.
 
     "handle" (grip, shaft, stem) is found by shape; "rim" is the top of a vessel's body; any other word (blade, head,
     body, bowl) is what the handle leaves. `category` only says which end of a straight tool is the handle.
     """
+    if not has_depth(frame, proposal):
+        return None
     view = plan_view(frame, scene, proposal)
     shape = proposal.mask.shape
     vessel = view.height_m > VESSEL_HEIGHT_M and view.length_m < VESSEL_ELONGATION * view.width_m

@@ -43,9 +43,10 @@ UNKNOWN_SPAN = np.log(5.0)  # of a thing whose size nobody knows
 
 
 def size_likelihood(category: str, dimensions_m: Array) -> float:
-    """Likelihood of footprint length, footprint width and height (3,) for a category, per unit of log size."""
+    """Likelihood of footprint length, footprint width and height (3,) for a category, per unit of log size; the same
+    for every category where the size is not known (NaN)."""
     poses = SIZES_M.get(category)
-    if poses is None:
+    if poses is None or not np.isfinite(dimensions_m).all():
         return float(UNKNOWN_SPAN**-3)
     size = np.log(np.maximum(dimensions_m, 1e-3))
     total = 0.0

@@ -19,7 +19,7 @@ from affordagent.core.geometry import Array
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene
 from affordagent.tools import appearance
 from affordagent.tools.attributes import attribute_factors
-from affordagent.tools.part_geometry import part_by_geometry, plan_view
+from affordagent.tools.part_geometry import has_depth, part_by_geometry, plan_view
 from affordagent.tools.sizes import size_likelihood
 
 # Things that stand on tables and are in no category: they take the probability of what is none of ours.
@@ -138,6 +138,10 @@ def confidence(score: float) -> float:
 
 
 def dimensions_of(frame: RgbdFrame, scene: TableScene) -> Array:
-    """(P, 3) length, width and height of the proposals, metres."""
-    views = [plan_view(frame, scene, proposal) for proposal in scene.proposals]
-    return np.array([(view.length_m, view.width_m, view.height_m) for view in views])
+    """(P, 3) length, width and height of the proposals, metres; NaN for those without any depth."""
+    dimensions_m = np.full((len(scene.proposals), 3), np.nan)
+    for row, proposal in zip(dimensions_m, scene.proposals, strict=True):
+        if has_depth(frame, proposal):
+            view = plan_view(frame, scene, proposal)
+            row[:] = view.length_m, view.width_m, view.height_m
+    return dimensions_m

@@ -1,0 +1,250 @@
+"""Every thing in a colour picture, without knowing what it is: a small instance head on frozen EfficientNet-Lite0.
+
+After Neven et al. (CVPR 2019, "Instance segmentation by jointly optimizing spatial embeddings and clustering
+bandwidth"): every pixel votes for the middle of its thing and says how far votes may scatter; votes near the vote of a
+confident pixel are one thing. A foreground map at stride 2 gives the outlines. Only the head is stored, the trunk's
+weights come from their package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from affordagent.core.embedded import lite0_weights
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.types import Mask
+
+WEIGHTS = "head.safetensors"
+STRIDE = 4  # of votes, spreads and seeds
+AREA_PX = 448 * 336  # pictures are seen at about this size
+LEAST_SIDE_PX = 64
+MOST_THINGS = 40
+SEED_ABOVE = 0.45
+INSIDE = 0.5  # closeness of votes that belong together; share of a pixel that is covered
+MIN_CELLS = 3  # at stride 4: smaller things are noise
+SPREAD_BIAS = 4.0  # log of 1 / (2 variance) at the start: votes may scatter by about a tenth of the picture
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the network says of B pictures of h x w pixels. votes: (B, 2, h/4, w/4) x, y in units of sqrt(h w); spread:
+    (B, 1, h/4, w/4) log of 1 / (2 variance); seeds: (B, 1, h/4, w/4) logit of how near the vote is to the middle's;
+    foreground: (B, 1, h/2, w/2) logit."""
+
+    votes: Tensor
+    spread: Tensor
+    seeds: Tensor
+    foreground: Tensor
+
+
+@dataclass(frozen=True)
+class Thing:
+    """mask: (H, W) bool, never empty. score: in [0, 1]."""
+
+    mask: Mask
+    score: float
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(8, channels)
+
+
+class Mix(nn.Module):
+    """A residual block: depthwise over a wide neighbourhood, then pointwise."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int = 1) -> None:
+        super().__init__()
+        pad = kernel // 2 * dilation
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel, padding=pad, dilation=dilation, groups=channels),
+            _norm(channels),
+            nn.Conv2d(channels, 2 * channels, 1),
+            nn.GELU(),
+            nn.Conv2d(2 * channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class Head(nn.Module):
+    """The trained part: a feature pyramid down to stride 4, and stride 2 for the outlines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lateral32, self.context = nn.Conv2d(320, 96, 1), nn.Conv2d(320, 96, 1)
+        self.mix32 = Mix(96, 5)
+        self.lateral16 = nn.Conv2d(112, 96, 1)
+        self.mix16 = nn.Sequential(Mix(96, 5), Mix(96, 5, 2))
+        self.lateral8, self.down8 = nn.Conv2d(40, 64, 1), nn.Conv2d(96, 64, 1)
+        self.mix8 = Mix(64, 5)
+        self.lateral4, self.down4 = nn.Conv2d(24, 48, 1), nn.Conv2d(64, 48, 1)
+        self.mix4 = nn.Sequential(_norm(48), nn.GELU(), nn.Conv2d(48, 48, 3, padding=1), _norm(48), nn.GELU())
+        self.out = nn.Conv2d(48, 4, 1)
+        self.lateral2, self.down2 = nn.Conv2d(16, 16, 1), nn.Conv2d(48, 16, 1)
+        self.foreground = nn.Sequential(nn.GELU(), nn.Conv2d(16, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 1, 1))
+
+    def forward(self, features: list[Tensor]) -> Maps:
+        """features: the trunk's at strides 2, 4, 8, 16, 32."""
+        f2, f4, f8, f16, f32 = features
+        x = self.mix32(self.lateral32(f32) + self.context(f32.mean((2, 3), keepdim=True)))
+        x = self.mix16(_to(x, f16) + self.lateral16(f16))
+        x = self.mix8(self.down8(_to(x, f8)) + self.lateral8(f8))
+        x = self.mix4(self.down4(_to(x, f4)) + self.lateral4(f4))
+        out = self.out(x)
+        foreground = self.foreground(self.down2(_to(x, f2)) + self.lateral2(f2))
+        height, width = out.shape[-2:]
+        unit = (height * width) ** 0.5
+        y, at = torch.meshgrid(torch.arange(height) / unit, torch.arange(width) / unit, indexing="ij")
+        return Maps(torch.stack([at, y]) + out[:, :2] * 0.2, out[:, 2:3] + SPREAD_BIAS, out[:, 3:], foreground)
+
+
+def _to(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class ObjectnessNet(nn.Module):
+    """Frozen trunk and head. Sides of the pictures are divisible by 32."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = timm.create_model(
+            "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(0, 1, 2, 3, 4)
+        )
+        self.trunk.load_state_dict(lite0_weights(), strict=False)
+        self.trunk.requires_grad_(False)
+        self.head = Head()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255, persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def train(self, mode: bool = True) -> ObjectnessNet:
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+    def forward(self, image: Tensor) -> Maps:
+        """image: (B, 3, h, w) uint8 RGB."""
+        normal = ((image.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            features = self.trunk(normal)
+        return self.head(features)
+
+
+def closeness(votes: Tensor, middle: Tensor, spread: Tensor) -> Tensor:
+    """(K, N) in [0, 1]: how well votes (2, N) agree with the middles (K, 2) of K things of the given spread (K,)."""
+    squared = ((votes[None] - middle[:, :, None]) ** 2).sum(1)
+    return torch.exp(-squared * spread[:, None].exp())
+
+
+class Objectness:
+    """Finds the things of a picture with the weights in a folder.
+
+    Raises:
+        AffordAgentError: the folder holds no weights of this network.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / WEIGHTS
+        if not path.is_file():
+            raise AffordAgentError(f"{folder} has no {WEIGHTS}: not a checkpoint of the object proposals")
+        self.net = ObjectnessNet().eval()
+        given = {name: value.float() for name, value in load_file(path).items()}
+        wanted = self.net.head.state_dict()
+        if {n: v.shape for n, v in given.items()} != {n: v.shape for n, v in wanted.items()}:
+            raise AffordAgentError(f"{path} is of another network: export it again with finetune.objectness_train")
+        self.net.head.load_state_dict(given)
+
+    @torch.inference_mode()
+    def things(self, color: Image) -> list[Thing]:
+        """What is seen in a (H, W, 3) uint8 RGB picture of any size, best first."""
+        seen = _seen(color)
+        maps = self.net(torch.from_numpy(seen.transpose(2, 0, 1))[None])
+        labels, scores = group(maps)
+        foreground = maps.foreground[0, 0].sigmoid().numpy()
+        things = [
+            Thing(mask, score)
+            for k, score in enumerate(scores, 1)
+            if (mask := full_size(labels == k, foreground, color.shape[:2])).any()
+        ]
+        return sorted(things, key=lambda thing: -thing.score)
+
+
+def _seen(color: Image) -> Image:
+    """The picture at the network's size: about AREA_PX pixels, sides divisible by 32."""
+    height, width = color.shape[:2]
+    scale = (AREA_PX / (height * width)) ** 0.5
+    size = [
+        max(LEAST_SIDE_PX, round(side * scale / 32) * 32) for side in (min(width, 8 * height), min(height, 8 * width))
+    ]
+    return np.asarray(cv2.resize(color, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
+
+
+def group(maps: Maps) -> tuple[NDArray[np.uint8], list[float]]:
+    """(h/4, w/4) labels of the first picture's things from 1, 0 = background, and their scores.
+
+    Greedy: the most confident foreground cell that is still free gathers all free cells whose votes agree with its own.
+    """
+    votes, spread, seeds = maps.votes[0].flatten(1), maps.spread[0, 0].flatten(), maps.seeds[0, 0].sigmoid().flatten()
+    shape = maps.seeds.shape[-2:]
+    solid = F.max_pool2d(maps.foreground.sigmoid(), 2)[0, 0].flatten() > INSIDE
+    free = solid.clone()
+    labels = torch.zeros(len(seeds), dtype=torch.uint8)
+    scores: list[float] = []
+    while len(scores) < MOST_THINGS:
+        best = int(torch.where(free, seeds, -1).argmax())
+        if not free[best] or seeds[best] < SEED_ABOVE:
+            break
+        close = closeness(votes, votes[:, best][None], spread[best][None])[0] > INSIDE
+        own = close & free
+        free &= ~own
+        free[best] = False
+        if own.sum() < MIN_CELLS or own.sum() < 0.5 * (close & solid).sum():
+            continue
+        scores.append(float(seeds[own].mean()))
+        labels[own] = len(scores)
+    return labels.view(shape).numpy(), scores
+
+
+def full_size(cells: Mask, foreground: NDArray[np.float32], shape: tuple[int, int]) -> Mask:
+    """(H, W) mask of one thing from its cells at stride 4 and the foreground at stride 2, without specks and with its
+    small holes filled; may be empty."""
+    own = cv2.resize(cells.astype(np.uint8), foreground.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    share = np.where(own, foreground, 0).astype(np.float32)
+    pieces = _without_specks(share > INSIDE)
+    share[~(cv2.dilate(pieces.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)] = 0
+    return np.asarray(cv2.resize(share, shape[::-1], interpolation=cv2.INTER_LINEAR)) > INSIDE
+
+
+def _without_specks(mask: Mask, speck: float = 0.04, hole: float = 0.01) -> Mask:
+    """The mask without pieces under `speck` of its area, and with holes under `hole` of it filled."""
+    total = mask.sum()
+    for value, least in ((True, speck), (False, hole)):
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=8)
+        small = stats[:, cv2.CC_STAT_AREA] < least * total
+        small[0] = False
+        mask = mask ^ small[pieces]
+    return mask
+
+
+def export(net: ObjectnessNet | dict[str, Tensor], folder: Path) -> None:
+    """Write the head's weights in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = net if isinstance(net, dict) else net.head.state_dict()
+    save_file({name: value.half().contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
