@@ -71,7 +71,7 @@ class Index:
 
 def sentences() -> tuple[list[str], list[str]]:
     """The sentences of the index and their labels."""
-    pairs = [(text, name) for name, texts in phrases()["train"].items() for text in texts]
+    pairs = [(text, name) for name, texts in phrases()["train"].items() if name in catalogue() for text in texts]
     pairs += [(f"{c.name}: {text}", c.name) for c in catalogue().values() for text in c.description[:-1]]
     pairs += [(text, OFF_TOPIC) for text in _OFF_TOPIC_SENTENCES]
     return [text for text, _ in pairs], [label for _, label in pairs]

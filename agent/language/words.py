@@ -114,7 +114,7 @@ def lexicon() -> Counter[str]:
     for category in catalogue().values():
         for text in (*category.names, *category.generic, *category.description):
             words.update(w for w in _TOKEN.findall(text.lower()) if len(w) > 3 and w not in _SLANG)
-    for texts in phrases()["train"].values():
+    for texts in (texts for name, texts in phrases()["train"].items() if name in catalogue()):
         words.update(w for t in texts for w in _TOKEN.findall(t.lower()) if len(w) > 3 and w in minilm_words())
     return words
 
