@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.data.schema import Sample
 
@@ -25,11 +23,12 @@ class Entry:
 @dataclass(frozen=True)
 class DataSet:
     """A published set. name: as on the command line; needs: file or folder below the root (or its lisa_data) without
-    which it is not there; read: (root, rng) -> entries, one by one, opening no picture unless it says so."""
+    which it is not there; read: (root, seed of the drawn questions) -> entries, one by one, opening no picture
+    unless it says so."""
 
     name: str
     needs: str
-    read: Callable[[Path, np.random.Generator], Iterator[Entry]]
+    read: Callable[[Path, int], Iterator[Entry]]
 
     def is_in(self, root: Path) -> bool:
         return (root / self.needs).exists() or (root / "lisa_data" / self.needs).exists()

@@ -37,7 +37,7 @@ from affordagent.finetune.data.questions import (
     ask,
 )
 from affordagent.finetune.data.schema import Kind, Sample
-from affordagent.finetune.data.table import IGNORED_LABEL, encode_rle, load_labels
+from affordagent.finetune.data.table import IGNORED_LABEL, PICTURE_ERRORS, encode_rle, load_labels, upright_size
 
 PACO = "vlpart/paco/annotations/paco_lvis_v1_train.json"
 PASCAL = "vlpart/pascal_part/train.json"
@@ -75,9 +75,10 @@ def _semantic(
     source: str,
     pairs: Callable[[Path], tuple[Names, Iterator[tuple[Path, Path]]]],
     root: Path,
-    rng: np.random.Generator,
+    seed: int,
 ) -> Iterator[Entry]:
     """A row for each class that a picture's labels hold."""
+    rng = np.random.default_rng(seed)
     names, files_ = pairs(lisa_root(root))
     for image, label in files_:
         try:
@@ -103,8 +104,9 @@ def _semantic(
             )
 
 
-def _parts(source: str, annotation_file: str, images: str, root: Path, rng: np.random.Generator) -> Iterator[Entry]:
+def _parts(source: str, annotation_file: str, images: str, root: Path, seed: int) -> Iterator[Entry]:
     """PACO-LVIS and PASCAL-Part: a row for each annotated thing or part."""
+    rng = np.random.default_rng(seed)
     root = lisa_root(root)
     content = _json(root / annotation_file)
     pictures = {picture["id"]: picture for picture in content["images"]}
@@ -141,8 +143,9 @@ def _thing_and_part(name: str) -> tuple[str, str | None]:
     return thing.split("_(")[0], part.split("_(")[0] or None
 
 
-def _referring(source: str, split_by: str, images: str, root: Path, rng: np.random.Generator) -> Iterator[Entry]:
+def _referring(source: str, split_by: str, images: str, root: Path, seed: int) -> Iterator[Entry]:
     """refCOCO and its kin: a row for each sentence. testA, testB and test are all "test"."""
+    rng = np.random.default_rng(seed)
     root = lisa_root(root) / "refer_seg"
     file = root / source / f"refs({split_by}).p"
     instances = _json(root / source / "instances.json")
@@ -173,9 +176,10 @@ def _referring(source: str, split_by: str, images: str, root: Path, rng: np.rand
             yield _with_mask(where, annotation["segmentation"], picture, sample)
 
 
-def _reasoning(root: Path, rng: np.random.Generator) -> Iterator[Entry]:
+def _reasoning(root: Path, seed: int) -> Iterator[Entry]:
     """ReasonSeg. As published, a training question about a picture with an explanation asks for the mask (.45), for the
     mask and the reason (.45) or for an answer in words (.1); each row has one of these."""
+    rng = np.random.default_rng(seed)
     folder = lisa_root(root) / "reason_seg/ReasonSeg"
     explained = {item["image"]: item["outputs"] for item in _json(folder / "explanatory/train.json")}
     for split in ("train", "val"):
@@ -183,8 +187,9 @@ def _reasoning(root: Path, rng: np.random.Generator) -> Iterator[Entry]:
             where = str(image.with_suffix(".json"))
             try:
                 content = _json(image.with_suffix(".json"))
-                mask = encode_rle(_drawn(content["shapes"], _upright_size(image)))
-            except (AffordAgentError, OSError, KeyError, cv2.error) as error:
+                with Image.open(image) as picture:
+                    mask = encode_rle(_drawn(content["shapes"], upright_size(picture)))
+            except (AffordAgentError, *PICTURE_ERRORS, KeyError, cv2.error) as error:
                 yield Entry(where, None, f"{type(error).__name__}: {error}")
                 continue
             for words in content["text"] if split == "train" else content["text"][:1]:
@@ -230,15 +235,7 @@ def _filled(canvas: NDArray[np.uint8], points: NDArray[np.int32], value: int) ->
     return canvas
 
 
-def _upright_size(image: Path) -> tuple[int, int]:
-    """(H, W) from the header, turned as the EXIF tag says, as load_image turns it."""
-    with Image.open(image) as picture:
-        width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) >= 5
-    return (width, height) if turned else (height, width)
-
-
-def _conversations(root: Path, rng: np.random.Generator) -> Iterator[Entry]:
+def _conversations(root: Path, seed: int) -> Iterator[Entry]:
     """LLaVA-Instruct-150k: a row for each conversation."""
     root = lisa_root(root)
     file = root / "llava_dataset/llava_instruct_150k.json"

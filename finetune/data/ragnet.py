@@ -48,7 +48,8 @@ def rebased(path: str, root: str) -> str:
     return os.path.normpath(os.path.join(root, path if first is None else "/".join(parts[first:])))
 
 
-def _pickled(file: str, source: str, split: str, kind: Kind, root: Path, rng: np.random.Generator) -> Iterator[Entry]:
+def _pickled(file: str, source: str, split: str, kind: Kind, root: Path, seed: int) -> Iterator[Entry]:
+    rng = np.random.default_rng(seed)
     content = load_plain(root / file)
     if isinstance(content, dict):
         rows = _from_lists(content, file)
@@ -119,7 +120,8 @@ def _question(category: str, split: str, rng: np.random.Generator) -> str:
     return ask(rng, AFFORDANCE, category.lower()) if split == "train" else AFFORDANCE_VAL.format(category)
 
 
-def _handal(part: str, source: str, split: str, root: Path, rng: np.random.Generator) -> Iterator[Entry]:
+def _handal(part: str, source: str, split: str, root: Path, seed: int) -> Iterator[Entry]:
+    rng = np.random.default_rng(seed)
     prefix = "handal_dataset_"
     for folder in sorted((Path(os.path.abspath(root)) / HANDAL).iterdir()):
         if not folder.is_dir() or not folder.name.startswith(prefix):

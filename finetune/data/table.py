@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from affordagent.core.errors import AffordAgentError
@@ -28,6 +28,9 @@ from affordagent.finetune.data.schema import KINDS, Sample
 
 PATHS = ("image", "mask", "depth")
 IGNORED_LABEL = 255
+EXIF_ORIENTATION, TURNED = 0x0112, 5
+# What Pillow raises for files that are missing, no picture, cut, broken inside, or absurdly large.
+PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _TYPES = {"mask_label": pa.int64(), "depth_unit_m": pa.float64()}
 ARROW_SCHEMA = pa.schema([(f.name, _TYPES.get(f.name, pa.string())) for f in fields(Sample)])
 _DEFAULTS = {f.name: f.default for f in fields(Sample) if f.default is not MISSING}
@@ -59,10 +62,10 @@ def read_samples(file: Path) -> list[Sample]:
     return samples
 
 
-def write_parquet(samples: Iterable[Sample], file: Path) -> None:
-    """Write rows, in pieces, so that an iterator of any length will do; the file appears only when it is complete.
+def write_parquet(samples: Iterable[Sample], file: Path) -> int:
+    """Write rows, in pieces, so that an iterator of any length will do, and say how many.
 
-    Absolute paths below the file's folder become relative to it; others stay as they are.
+    The file appears only when it is complete. Absolute paths below its folder become relative to it; others stay.
 
     Raises:
         AffordAgentError: no samples, a row that read_samples would refuse, or the folder cannot be written.
@@ -85,6 +88,7 @@ def write_parquet(samples: Iterable[Sample], file: Path) -> None:
         if not count:
             raise AffordAgentError(f"{file}: no rows to write; check the folder and the names of the sets")
         os.replace(draft, file)
+        return count
     except OSError as error:
         raise AffordAgentError(f"cannot write {file}: {error}") from error
     finally:
@@ -161,8 +165,14 @@ def load_labels(path: str) -> NDArray[Any]:
     try:
         with Image.open(path) as picture:
             return np.asarray(picture)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:  # SyntaxError: Pillow's word for a broken PNG
+    except PICTURE_ERRORS as error:
         raise AffordAgentError(f"mask {path} {_why(path)}") from error
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(H, W) of an opened picture, turned as its EXIF tag says, as load_image turns it; nothing is decoded."""
+    width, height = picture.size
+    return (width, height) if picture.getexif().get(EXIF_ORIENTATION, 1) >= TURNED else (height, width)
 
 
 def _labels(sample: Sample) -> NDArray[Any]:
