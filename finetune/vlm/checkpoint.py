@@ -237,7 +237,7 @@ def _check(checkpoint: Checkpoint) -> None:
     if patches != PATCHES:
         raise AffordAgentError(
             f"the tower {checkpoint.tower} gives {patches} patches (image_size {shape.clip.image_size}, patch_size "
-            f"{shape.clip.patch_size}), the model is built for {PATCHES}; --vision-tower must be CLIP ViT-L/14 at 224 px"
+            f"{shape.clip.patch_size}), the model needs {PATCHES}; --vision-tower must be CLIP ViT-L/14 at 224 px"
         )
     projector = _tensor(weights, "model.mm_projector.weight")
     if projector.shape[1] != shape.clip.hidden_size:
@@ -247,7 +247,7 @@ def _check(checkpoint: Checkpoint) -> None:
         )
     if len(checkpoint.tokens) > shape.llama.vocab_size:
         raise AffordAgentError(
-            f"the tokenizer of {folder} has {len(checkpoint.tokens)} tokens, the weights have {shape.llama.vocab_size}; "
+            f"the tokenizer of {folder} has {len(checkpoint.tokens)} tokens, the weights {shape.llama.vocab_size}; "
             "tokenizer and weights are not of the same checkpoint"
         )
     if shape.sam.prompt_width % DECODER_HEADS:

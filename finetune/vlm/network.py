@@ -112,7 +112,7 @@ class AffordanceVlm(nn.Module):
         return torch.cat([encoder(picture[None].to(self.device, self.dtype)) for picture in pixels])
 
     def embed(self, ids: Tensor, patches: Tensor) -> Tensor:
-        """(B, L + 255, hidden): ids (B, L), each row with one -200, in whose place stand its (B, 256, hidden) patches."""
+        """(B, L + 255, hidden): ids (B, L), each row with one -200, which its patches (B, 256, hidden) replace."""
         rows = []
         for row, picture in zip(ids, patches, strict=True):
             place = _image_place(row)
