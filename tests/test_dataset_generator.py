@@ -106,17 +106,32 @@ def test_a_folder_keeps_to_its_split(tmp_path: Path) -> None:
 
 def test_categories_are_balanced_and_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    dealt = Counter(c for k in range(24) for c in dataset.shard_categories("train", 1, k)[: -dataset.TWIN_SLOTS])
-    assert set(dealt) == set(library.CATEGORIES)
-    assert max(dealt.values()) - min(dealt.values()) <= 1
-    novel = [dataset.shard_categories("novel", 1, k) for k in range(3)]
-    assert all(set(library.HELD_OUT) <= set(names) for names in novel)
-    assert all(names[-1] in library.HELD_OUT for names in novel)
+
+    def dealt(split: dataset.Split, shards: int) -> Counter[str]:
+        hands = (dataset.shard_categories(split, 1, k)[: -dataset.TWIN_SLOTS] for k in range(shards))
+        return Counter(c for hand in hands for c in hand)
+
+    def even(names: set[str], counts: Counter[str]) -> bool:
+        return max(counts[n] for n in names) - min(counts[n] for n in names) <= 1
+
+    for split, others in (("train", library.EXTRA), ("val", library.EXTRA), ("novel", library.HELD_OUT)):
+        counts = dealt(split, 24)
+        assert set(counts) == library.CATEGORIES.keys() | others.keys()
+        assert even(set(library.CATEGORIES), counts)
+        assert even(set(others), counts)
+        share = sum(counts[c] for c in library.CATEGORIES) / sum(counts.values())
+        assert share > (0.5 if split == "novel" else 0.65)
+    assert set(dealt("test", 24)) == set(library.CATEGORIES)
+    for k in range(4):
+        names = dataset.shard_categories("novel", 1, k)
+        assert len(names) == dataset.OBJECTS_PER_SHARD
+        assert sum(c in library.HELD_OUT for c in names) == dataset.NOVEL_SLOTS + dataset.TWIN_SLOTS
+        assert set(names[-dataset.TWIN_SLOTS :]) <= set(names[: dataset.NOVEL_SLOTS])
     assert dataset.INSTANCE_SEEDS["novel"] == TEST_SEEDS
 
 
 @pytest.mark.parametrize(
-    ("category", "seed"), [("combination wrench", 578364), ("scissors", 0), ("box", 0), ("mug", 0)]
+    ("category", "seed"), [("combination wrench", 578364), ("scissors", 0), ("box", 0), ("mug", 0), ("tape measure", 0)]
 )
 def test_tipped_objects_touch_the_table(category: str, seed: int) -> None:
     item = dataset.make_item(1, seed, library.make(category, seed))

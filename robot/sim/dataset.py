@@ -42,6 +42,7 @@ INSTANCE_SEEDS = {"train": TRAINING_SEEDS, "val": VALIDATION_SEEDS, "test": TEST
 IMAGES_PER_SHARD = 20
 OBJECTS_PER_SHARD = 13
 TWIN_SLOTS = 2  # of which this many repeat a category of the shard
+NOVEL_SLOTS = 5  # of the others, this many are never trained on, in the split "novel"
 OBJECTS_SHOWN = (3, 7)
 DEPTH_UNIT_M = 1e-4
 JPEG_QUALITY = 92
@@ -49,20 +50,29 @@ FORMAT = 1
 
 
 def shard_categories(split: Split, seed: int, shard: int) -> list[str]:
-    """The categories of a shard's objects: dealt from shuffled decks of all, so that none falls behind."""
+    """The categories of a shard's objects: dealt from shuffled decks, so that none falls behind.
+
+    "train" and "val" take every third fresh object from those kept for training only; "test" has the categories of the
+    cell alone; "novel" has some never trained and some of the cell's to tell them from. The twins come last.
+    """
     from affordagent.robot.sim.objects import library
 
-    trained, held_out = sorted(library.CATEGORIES), sorted(library.HELD_OUT)
-    rng = np.random.default_rng([seed, SPLITS.index(split), shard, 1])
     fresh = OBJECTS_PER_SHARD - TWIN_SLOTS
-    if split == "novel":  # all of those never trained, some of the others to tell them from
-        names = held_out[:fresh] + [str(c) for c in rng.choice(trained, max(0, fresh - len(held_out)), replace=False)]
-    else:
-        names = []
-        for position in range(shard * fresh, (shard + 1) * fresh):
-            deck = np.random.default_rng([seed, SPLITS.index(split), position // len(trained)])
-            names.append(trained[int(deck.permutation(len(trained))[position % len(trained)])])
-    return names + [str(c) for c in rng.choice(names[: len(held_out)] if split == "novel" else names, TWIN_SLOTS)]
+    others = {"train": library.EXTRA, "val": library.EXTRA, "novel": library.HELD_OUT}.get(split, {})
+    many = {"test": 0, "novel": min(NOVEL_SLOTS, fresh)}.get(split, fresh // 3)
+    names = _deal(sorted(others), many, shard, [seed, SPLITS.index(split)], 2) if many else []
+    names += _deal(sorted(library.CATEGORIES), fresh - many, shard, [seed, SPLITS.index(split)], 0)
+    rng = np.random.default_rng([seed, SPLITS.index(split), shard, 1])
+    return names + [str(c) for c in rng.choice(names[:many] if split == "novel" else names, TWIN_SLOTS)]
+
+
+def _deal(names: list[str], hand: int, shard: int, seed: list[int], salt: int) -> list[str]:
+    """The `hand` cards of a shard, from shuffled decks of all names laid end to end."""
+    cards = []
+    for position in range(shard * hand, (shard + 1) * hand):
+        deck = np.random.default_rng([*seed, position // len(names), salt])
+        cards.append(names[int(deck.permutation(len(names))[position % len(names)])])
+    return cards
 
 
 def make_items(split: Split, seed: int, shard: int, rng: np.random.Generator) -> list[Item]:

@@ -93,14 +93,13 @@ def _box_grater(
 ) -> HouseholdObject:
     height = rng.uniform(0.13, 0.2)
     base, top = np.array([rng.uniform(0.075, 0.1), rng.uniform(0.06, 0.078)]), rng.uniform(0.5, 0.8)
-    turned = rng.random() < 0.15  # a cone of one round surface
-    sides = 24 if turned else 4
+    sides = 4
     profile = np.array([[0.5, 0], [0.5 * top, 1], [0.5 * top - 0.02, 1], [0.48, 0], [0.5, 0]])
     hollow = moved(revolve(profile, sides), rotation=rot_z(np.pi / sides))
     hollow.vertices *= [*(base / np.cos(np.pi / sides)), height]
     obj.add_visual("blade", hollow, steel, "steel")
     dark = tuple(0.45 * np.array(steel[:3])) + (1.0,)
-    for k in range(0 if turned else 4):
+    for k in range(sides):
         along, depth = base[::-1] if k % 2 == 0 else base
         pitch = rng.uniform(0.007, 0.013)
         teeth = _teeth(height * 0.7, along * (1 + top) / 2 * 0.62, pitch, 0.33 * pitch)

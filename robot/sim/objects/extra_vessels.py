@@ -155,7 +155,7 @@ def pitcher(rng: np.random.Generator) -> HouseholdObject:
     if rng.random() < 0.4:
         low = int(rng.integers(1, 5))
         obj.add_visual("body", band(side[low : low + int(rng.integers(2, 5))]), sample_colour(rng)[1], material)
-    add_shell(obj, "body", side[[0, 6, 13]], 0.003, 10, rng.uniform(0.3, 0.42))
+    add_shell(obj, "body", side[[0, 6, 13]], 0.003, 10, rng.uniform(0.25, 0.36))
     top, bottom = rng.uniform(0.8, 0.93), rng.uniform(0.2, 0.42)
     attach = [float(np.interp(g, f, side[:, 0])) - 0.002 for g in (top, bottom)]
     reach = max(attach) + rng.uniform(0.035, 0.055)
@@ -186,7 +186,9 @@ def funnel(rng: np.random.Generator) -> HouseholdObject:
     outer = np.concatenate([[[radius, 0]], slope, [[tip, collar + cone + length]]])
     inner = (outer - [0.0015, 0])[::-1]
     obj.add_visual("body", revolve(np.concatenate([outer, inner, outer[:1]]), 40), rgba, material)
-    obj.add_visual("body", torus(radius, rng.uniform(0.0014, 0.003), (0, 0, 0.0015)), rgba, material)
+    rim = rng.uniform(0.0014, 0.003)
+    obj.add_visual("body", torus(radius, rim, (0, 0, rim)), rgba, material)
+    obj.add_collider("body", "cylinder", (radius + rim, rim / 2), (0, 0, rim), mass_kg=0.005)
     if rng.random() < 0.6:
         out = rng.uniform(0.014, 0.024)
         tab = stroke([(radius - 0.004, 0), (radius + out, 0)], rng.uniform(0.014, 0.024)) - disc(
