@@ -40,8 +40,8 @@ class Request:
 def request_of(sample: Sample) -> Request:
     """What a person at the robot would say for this row.
 
-    Questions of the training templates ("What is the affordance map of mug in this image?", "segment the bowl") and bare
-    names ("the green bowl") become "pick up the ...". The whole thing is meant by the kinds of LISA's sets, by
+    Questions of the training templates ("What is the affordance map of mug in this image?", "segment the bowl") and
+    bare names ("the green bowl") become "pick up the ...". The whole thing is meant by the kinds of LISA's sets, by
     "segment ..." without an affordance map, and by the word "whole"; a part that is named goes before.
     """
     name, whole = _name_of(sample)

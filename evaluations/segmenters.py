@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Picture = NDArray[np.uint8]
 Generation = Literal["free", "teacher-forced"]
 COLOR_ENDING = "_color.png"
+STAMP_BYTES = 1 << 16
 PRESENT_ABOVE: float = Settings.model_fields["present_above"].default
 
 
@@ -47,10 +49,6 @@ class Segmentation:
 
 
 class Segmenter(Protocol):
-    """identity: what tells this model from another in a record."""
-
-    identity: dict[str, Any]
-
     def segment_row(self, sample: Sample, image: Picture, generation: Generation) -> Segmentation: ...
 
 
@@ -73,7 +71,6 @@ class MiniSegmenter:
         self.tool = AffordanceTool(checkpoint or SHIPPED_CHECKPOINT)
         self.present_above = present_above
         self.tool.load()
-        self.identity = {"model": "mini", "weights": _stamp(self.tool.checkpoint / "model.safetensors")}
 
     def segment_row(self, sample: Sample, image: Picture, generation: Generation = "free") -> Segmentation:
         """The answer to a row; its depth is used where it has one.
@@ -123,8 +120,8 @@ class MiniSegmenter:
 class VlmSegmenter:
     """A model in the published format, here or behind a server; only the first mask of an answer counts."""
 
-    def __init__(self, vlm: Vlm, identity: dict[str, Any]) -> None:
-        self.vlm, self.identity = vlm, identity
+    def __init__(self, vlm: Vlm) -> None:
+        self.vlm = vlm
 
     def segment_row(self, sample: Sample, image: Picture, generation: Generation = "free") -> Segmentation:
         """`confidence` is the mean probability of the mask's pixels."""
@@ -159,21 +156,38 @@ def open_segmenter(
     Raises:
         AffordAgentError: nothing there that can be loaded.
     """
-    if vlm == "mini":
-        return MiniSegmenter(None, present_above)
-    if "http:" in vlm or "https:" in vlm:
+    if is_url(vlm):
         from affordagent.tools.vlm_client import VlmClient
 
-        url = vlm.removeprefix("http:") if vlm.startswith("http:http") else vlm
-        return VlmSegmenter(VlmClient(url), {"model": "server", "url": url})
-    folder = Path(vlm).expanduser()
+        return VlmSegmenter(VlmClient(vlm.removeprefix("http:") if vlm.startswith("http:http") else vlm))
+    folder = _folder(vlm)
     if _is_mini(folder):
         return MiniSegmenter(folder, present_above)
     from affordagent.finetune.vlm.predictor import VlmPredictor
 
-    stamps = [_stamp(p) for p in sorted(folder.iterdir()) if p.suffix in (".bin", ".safetensors")]
-    predictor = VlmPredictor(folder, vision_tower, device=device)
-    return VlmSegmenter(predictor, {"model": "published", "weights": stamps})
+    return VlmSegmenter(VlmPredictor(folder, vision_tower, device=device))
+
+
+def is_url(vlm: str) -> bool:
+    return vlm.startswith(("http:", "https:"))
+
+
+def identity_of(vlm: str) -> dict[str, Any]:
+    """What tells a model from another, without loading it: a server's URL, or size and hash of each file of weights.
+
+    Raises:
+        AffordAgentError: no such folder.
+    """
+    if is_url(vlm):
+        return {"kind": "server", "url": vlm}
+    folder = _folder(vlm)
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".bin", ".safetensors"))
+    kind = "mini" if _is_mini(folder) else "published format"
+    return {"kind": kind, "weights": {path.name: _stamp(path) for path in files}}
+
+
+def _folder(vlm: str) -> Path:
+    return SHIPPED_CHECKPOINT if vlm == "mini" else Path(vlm).expanduser()
 
 
 def depth_of(sample: Sample, image: Picture) -> Depth | None:
@@ -245,10 +259,11 @@ def _is_mini(folder: Path) -> bool:
     return "model" in config and "model_type" not in config
 
 
-def _stamp(path: Path) -> dict[str, Any]:
-    """What changes when a file of weights does."""
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise AffordAgentError(f"cannot read {path}: {error}") from error
-    return {"file": str(path), "bytes": facts.st_size, "mtime_s": round(facts.st_mtime, 3)}
+def _stamp(path: Path) -> str:
+    """Size and a hash of both ends of a file: training changes the end of any file of weights."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = sha256(file.read(STAMP_BYTES))
+        file.seek(max(0, size - STAMP_BYTES))
+        digest.update(file.read(STAMP_BYTES))
+    return f"{size} bytes, {digest.hexdigest()[:16]}"
