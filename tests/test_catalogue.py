@@ -1,6 +1,7 @@
 """The catalogue and the phrases: complete, unambiguous, and apart."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -47,9 +48,18 @@ def test_every_category_has_enough_phrases(split, least):
 
 
 def test_train_and_test_share_no_sentence_and_nothing_is_said_twice():
-    texts = [plain(t) for split in ("train", "test") for group in phrases()[split].values() for t in group]
-    assert len(texts) == len(set(texts))
+    train, test = ([[plain(t) for t in group] for group in phrases()[split].values()] for split in ("train", "test"))
+    assert not {t for group in train for t in group} & {t for group in test for t in group}
+    assert [t for group in train for t in group if group.count(t) > 1] == []
+    assert len({t for group in test for t in group}) == sum(map(len, test))
     assert not set(phrases()["templates_train"]) & set(phrases()["templates_test"])
+
+
+def test_a_sentence_with_several_meanings_is_spelled_one_way():
+    spellings = {t for group in phrases()["train"].values() for t in group}
+    assert len(spellings) == len({plain(t) for t in spellings})
+    meanings = Counter(t for group in phrases()["train"].values() for t in group)
+    assert meanings["the nut has to be tightened"] == 3  # any wrench does
 
 
 def test_functional_phrases_do_not_name_their_category():
