@@ -14,8 +14,8 @@ PAPER = {"images": 273_000, "categories": 180, "instructions": 26_000}  # Wu et 
 
 @dataclass(frozen=True)
 class Group:
-    """Counts of the rows of one source, split and kind. images: distinct; categories: distinct, shown; instructions: rows with a purpose
-    (easy, hard); negatives: rows without a mask where one could be."""
+    """Counts of the rows of one source, split and kind. images: distinct; categories: distinct, of things that are
+    there; instructions: rows with a purpose (easy, hard); negatives: rows without a mask where one could be."""
 
     source: str
     split: str
