@@ -9,7 +9,59 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """Add the commands to the parser's `commands`."""
+    _add_vlm(commands)
     _add_serve(commands)
+
+
+def _add_vlm(commands: Any) -> None:
+    vlm = commands.add_parser("vlm", help="ask an AffordanceVLM in the published format about a picture")
+    vlm.add_argument("--checkpoint", type=Path, required=True, help="folder of the published model")
+    vlm.add_argument("--vision-tower", type=Path, help="folder of the CLIP tower (default: beside the checkpoint)")
+    vlm.add_argument("--image", required=True, help="the picture")
+    vlm.add_argument("--question", required=True, help='e.g. "What is the affordance map of mug in this image?"')
+    vlm.add_argument("--out", type=Path, help="save output_ids, mask_logits and masks to this .npz")
+    vlm.add_argument("--overlay", type=Path, help="save the picture with its masks to this .png")
+    vlm.add_argument("--dtype", default="auto", help="auto (default: bf16 on a GPU, fp32 on a CPU), fp32, bf16, fp16")
+    vlm.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    vlm.add_argument("--load-in", choices=["8bit", "4bit"], help="quantised weights; needs affordagent[quantized]")
+    vlm.add_argument("--max-new-tokens", type=int, default=512, help="longest answer (default %(default)s)")
+    vlm.add_argument("--self-test", action="store_true", help="refuse a model with blank masks, in float32 too")
+    vlm.add_argument("--json", action="store_true", help="print one JSON object")
+    vlm.set_defaults(handler=_vlm)
+
+
+def _vlm(args: argparse.Namespace) -> int:
+    import json
+
+    from affordagent.agent.vlm_files import save_answer, save_overlay
+    from affordagent.finetune.data.schema import Sample
+    from affordagent.finetune.data.table import load_image
+    from affordagent.finetune.vlm.predictor import VlmPredictor
+
+    image = load_image(Sample(image=args.image, text=args.question))
+    predictor = VlmPredictor(
+        args.checkpoint,
+        args.vision_tower,
+        dtype=args.dtype,
+        device=args.device,
+        load_in=args.load_in,
+        self_test=args.self_test,
+    )
+    answer = predictor.answer(image, args.question, args.max_new_tokens)
+    if args.out:
+        save_answer(answer, args.out)
+    if args.overlay:
+        save_overlay(image, answer, args.overlay)
+    areas_px = [int(mask.sum()) for mask in answer.masks]
+    if args.json:
+        times_s = {step: round(time_s, 4) for step, time_s in answer.timings_s.items()}
+        facts = {"text": answer.text, "output_ids": answer.output_ids.tolist(), "mask_areas_px": areas_px}
+        print(json.dumps({**facts, "size": list(image.shape[:2]), "timings_s": times_s}))
+    else:
+        print(answer.text)
+        for number, area_px in enumerate(areas_px):
+            print(f"mask {number}: {area_px} of {image.shape[0] * image.shape[1]} pixels")
+    return 0
 
 
 def _add_serve(commands: Any) -> None:

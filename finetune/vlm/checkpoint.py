@@ -20,7 +20,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.vlm.network import DECODER_HEADS, PATCHES, AffordanceVlm, NetworkShape, SamShape
-from affordagent.finetune.vlm.precision import LoadIn, quantize_
+from affordagent.finetune.vlm.precision import LoadIn, check_memory, quantize_
 from affordagent.finetune.vlm.tokens import TOKENIZER_FILES, Tokens, read_json
 from affordagent.finetune.vlm.weights import SAFE, SHARD_BYTES, TORCH, read_weights, write_weights
 
@@ -109,9 +109,14 @@ def build_network(shape: NetworkShape) -> AffordanceVlm:
 def load_network(
     checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, load_in: LoadIn | None = None
 ) -> AffordanceVlm:
-    """The network with its weights, in eval mode. load_in: quantise the language model's linear layers."""
-    network = build_network(checkpoint.shape)
+    """The network with its weights, in eval mode. load_in: quantise the language model's linear layers.
+
+    Raises:
+        AffordAgentError: too little memory, or load_in without bitsandbytes.
+    """
     state = checkpoint.weights | checkpoint.tower_weights
+    check_memory({name: w.numel() for name, w in state.items()}, checkpoint.shape, dtype, device, load_in)
+    network = build_network(checkpoint.shape)
     if load_in:
         state = quantize_(network, state, dtype, device, load_in)
     state = {name: weight.to(device, dtype, copy=True) for name, weight in state.items()}

@@ -22,6 +22,9 @@ from affordagent.finetune.vlm.network import widen
 from affordagent.finetune.vlm.pictures import check_picture, clip_pixels, sam_pixels
 from affordagent.finetune.vlm.precision import LoadIn, choose_device, choose_dtype
 
+TEST_QUESTION = "What is the affordance map of mug in this image?"
+LEAST_SPREAD = 1e-3  # of the logits of a mask that shows something
+
 
 @dataclass(frozen=True)
 class _Seen:
@@ -44,13 +47,25 @@ class VlmPredictor:
         dtype: str = "auto",
         device: str = "auto",
         load_in: LoadIn | None = None,
+        self_test: bool = False,
     ) -> None:
+        """Load a checkpoint folder; see `open_checkpoint` for vision_tower.
+
+        dtype: auto (bf16 on a GPU, float32 on a CPU), fp32, bf16 or fp16. device: auto, cpu, cuda, cuda:N. load_in:
+        8bit or 4bit for the language model's layers. self_test: try it; anything below float32 is always tried.
+
+        Raises:
+            AffordAgentError: something is missing, does not fit, or needs more memory; or the self-test fails.
+        """
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         opened = open_checkpoint(checkpoint, vision_tower)
         self.tokens = opened.tokens
         self.network = load_network(opened, self.dtype, self.device, load_in).requires_grad_(False)
         self._seen: _Seen | None = None
+        self.load_in = load_in
+        if self_test or load_in or self.dtype != torch.float32:
+            self.self_test()
 
     def answer(
         self,
@@ -98,6 +113,23 @@ class VlmPredictor:
                 hidden = self.network.model(inputs_embeds=embeds, attention_mask=attention, use_cache=False)[0][0]
             return self._finish(image, ids, hidden, seen, clock)
 
+    def self_test(self) -> None:
+        """Ask for two masks on a made-up picture; a network that was loaded too coarsely marks nothing, or everything.
+
+        Raises:
+            AffordAgentError: a mask is not finite, or all are blank (the same everywhere, or nowhere above 0).
+        """
+        masks = self.teacher_forced(_test_picture(), TEST_QUESTION, "It is [SEG] and [AFF].").mask_logits
+        self._seen = None
+        loaded = f"loaded in {self.load_in or 'full'} with dtype {str(self.dtype).removeprefix('torch.')}"
+        mend = "try dtype bf16" if self.dtype == torch.float16 else "try dtype fp32 without load_in"
+        if self.dtype == torch.float32 and not self.load_in:
+            mend = "the weights are damaged: download them again"
+        if not np.isfinite(masks).all():
+            raise AffordAgentError(f"self-test failed: the masks of the model {loaded} are not finite numbers; {mend}")
+        if all(mask.max() <= 0 or np.ptp(mask) < LEAST_SPREAD for mask in masks):
+            raise AffordAgentError(f"self-test failed: the model {loaded} answers with blank masks; {mend}")
+
     def _look(self, image: NDArray[np.uint8], clock: _Clock) -> _Seen:
         key = hashlib.sha256(repr(image.shape).encode() + check_picture(image).tobytes()).digest()
         if self._seen is None or self._seen.key != key:
@@ -131,3 +163,11 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.times_s[name] = time.perf_counter() - start
+
+
+def _test_picture() -> NDArray[np.uint8]:
+    """A bright upright block on a grey slope, (96, 128, 3)."""
+    picture = np.empty((96, 128, 3), np.uint8)
+    picture[:] = np.linspace(60, 160, 128, dtype=np.uint8)[None, :, None]
+    picture[24:80, 44:84] = (210, 70, 40)
+    return picture
