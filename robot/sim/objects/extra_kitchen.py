@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import trimesh
@@ -39,7 +40,7 @@ def flipped(obj: HouseholdObject, rng: np.random.Generator, chance: float) -> Ho
 
 def many(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
     """One mesh of many that do not touch."""
-    return trimesh.util.concatenate(meshes)
+    return cast(trimesh.Trimesh, trimesh.util.concatenate(meshes))
 
 
 def grater(rng: np.random.Generator) -> HouseholdObject:
@@ -152,15 +153,9 @@ def pizza_cutter(rng: np.random.Generator) -> HouseholdObject:
     sides = (1, -1) if rng.random() < 0.6 else (1,)
     gap, wide = rng.uniform(0.003, 0.0045), rng.uniform(0.006, 0.011)
     for side in sides:
-        path = bezier(
-            [
-                (0.006, 0, side * 0.003),
-                (-0.006, 0, side * 2.2 * gap),
-                centre + [0.01, 0, side * gap],
-                centre + [0, 0, side * gap],
-            ],
-            8,
-        )
+        x = float(centre[0])
+        prong = [(0.006, 0, side * 0.003), (-0.006, 0, side * 2.2 * gap), (x + 0.01, 0, side * gap), (x, 0, side * gap)]
+        path = bezier(prong, 8)
         obj.add_visual("neck", sweep(path, np.linspace(0.8, 1, 8) * wide, 0.0016, 4.0, 10), fork, "steel")
     hub = rng.uniform(0.006, 0.011)
     obj.add_visual("neck", cylinder(hub, 2 * gap + 0.005, centre), fork, "steel")

@@ -311,7 +311,7 @@ def table_tennis_racket(rng: np.random.Generator) -> HouseholdObject:
     section = polygon(face) + polygon(neck)
     obj.add_visual("blade", plate(section, 0.0062), wood, "wood")
     cut = rng.uniform(-0.04, -0.018)
-    pad = section ^ polygon([[-1, -1], [cut, -1], [cut, 1], [-1, 1]])
+    pad = section ^ polygon(np.array([[-1, -1], [cut, -1], [cut, 1], [-1, 1]]))
     for (_, rgba), z in zip(sides, (0.0042, -0.0042), strict=True):
         obj.add_visual("blade", plate(pad.offset(-0.0015), 0.002, z), rgba, "rubber")
     _, trim = sample_colour(rng)
