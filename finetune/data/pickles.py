@@ -18,10 +18,21 @@ from affordagent.core.errors import AffordAgentError
 _ALLOWED = {
     (module, kind.__name__): kind
     for module in ("builtins", "__builtin__")
-    for kind in (set, frozenset, bytearray, complex)
+    for kind in (set, frozenset, bytes, bytearray, complex)
 }
 # Python 2, and protocol 2 of Python 3, write bytes as a text with an encoding.
 _ENCODE = ("_codecs", "encode")
+# The ways in which a broken stream makes the unpickler fail; its documentation says that there are many.
+_BROKEN = (
+    pickle.UnpicklingError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 class _Refused(pickle.UnpicklingError):
@@ -64,6 +75,5 @@ def load_plain(file: Path) -> Any:
         ) from error
     except OSError as error:
         raise AffordAgentError(f"cannot read {file}: {error.strerror or error}") from error
-    # A broken stream can make the unpickler fail in any of these ways (its documentation lists them).
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, ValueError, TypeError) as error:
+    except _BROKEN as error:
         raise AffordAgentError(f"{file} is broken or not a pickle: {error}; fetch it again") from error
