@@ -11,19 +11,21 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import AffordAgentError
+from affordagent.core.lexicon import lexicon
 from affordagent.finetune.data.entries import DataSet, Entry
 from affordagent.finetune.data.schema import AFFORDANCE, Sample
 from affordagent.finetune.mini_data import DEPTH_UNIT_M, Row, list_rows
 from affordagent.finetune.phrases import Split, Style, phrases, sample_text
 
 MIN_PART_PX = 30
+TRIES = 20
 NEGATIVES = 1  # questions a picture about things that are not there
 SOURCES = {"train": "rendered", "val": "rendered", "test": "rendered", "novel": "rendered_novel"}
 
@@ -49,22 +51,50 @@ def _positives(row: Row, rng: np.random.Generator) -> Iterator[Sample]:
         alike = [t for t in row.record["objects"] if t["category"] == thing["category"] and t is not thing]
         if thing["part_px"] < MIN_PART_PX or any(t["colour"] == thing["colour"] for t in alike):
             continue  # nothing to see, or no words tell the two apart
+        label = thing["slot"] * 8 + thing["part_index"]
+        others = {t["category"] for t in row.record["objects"]} - {thing["category"]}
         for style in _styles(thing["category"], split):
-            text = sample_text(rng, thing["category"], thing["colour"], thing["part"], bool(alike), split, style)
-            label = thing["slot"] * 8 + thing["part_index"]
-            yield _sample(row, text, thing["category"], style, str(row.path("labels.png")), label)
+            text = _text(rng, thing["category"], thing["colour"], thing["part"], bool(alike), split, style, others)
+            if text is not None:
+                yield _sample(row, text, thing["category"], style, str(row.path("labels.png")), label)
 
 
 def _negatives(row: Row, count: int, rng: np.random.Generator) -> Iterator[Sample]:
     split = _text_split(row)
-    present = [thing["category"] for thing in row.record["objects"]]
+    present = {thing["category"] for thing in row.record["objects"]}
     absent = [c for c in phrases()[split] if not any(_related(c, other) for other in present)]
     for category in rng.choice(absent, min(count, len(absent)), replace=False).tolist():
         styles = _styles(category, split)
         style = styles[int(rng.integers(len(styles)))]
         known = catalogue().get(category)
-        text = sample_text(rng, category, "red", known.part if known else None, False, split, style)
-        yield _sample(row, text, category, style, None, None)
+        text = _text(rng, category, "red", known.part if known else None, False, split, style, present)
+        if text is not None:
+            yield _sample(row, text, category, style, None, None)
+
+
+def _text(
+    rng: np.random.Generator,
+    category: str,
+    colour: str,
+    part: str | None,
+    ambiguous: bool,
+    split: Split,
+    style: Style,
+    others: set[str],
+) -> str | None:
+    """A text that means none of the `others` as well; None when there is hardly one."""
+    shared = frozenset[str]().union(*(_shared(category, other, split) for other in others))
+    for _ in range(TRIES):
+        text = sample_text(rng, category, colour, part, ambiguous, split, style)
+        if style != "hard" or not any(phrase in text for phrase in shared):
+            return text
+    return None
+
+
+@cache
+def _shared(one: str, other: str, split: Split) -> frozenset[str]:
+    """Functional phrases that serve for both categories."""
+    return frozenset(phrases()[split].get(one, ())) & frozenset(phrases()[split].get(other, ()))
 
 
 def _sample(row: Row, text: str, category: str, style: Style, mask: str | None, label: int | None) -> Sample:
@@ -99,8 +129,13 @@ def _related(one: str, other: str) -> bool:
 
 
 def _words(category: str) -> set[str]:
-    known: Any = catalogue().get(category)
-    return {category, *known.names, *known.generic} if known else {category}
+    known, thing = catalogue().get(category), lexicon().get(category)
+    return {
+        category,
+        *(known.names if known else ()),
+        *(known.generic if known else ()),
+        *(thing.names if thing else ()),
+    }
 
 
 SETS = (DataSet("rendered", "shard_0000.jsonl", entries),)
