@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.data.entries import DataSet, samples_of
 from affordagent.finetune.data.ragnet import SETS
@@ -56,4 +54,4 @@ def samples_of_suite(name: str, root: Path) -> list[Sample]:
         raise AffordAgentError(
             f"{root / data.needs} is not there: --root must be the folder of the published RAGNet data"
         )
-    return list(samples_of(data.read(root, np.random.default_rng(0))))
+    return list(samples_of(data.read(root, 0)))
