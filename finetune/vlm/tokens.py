@@ -136,7 +136,7 @@ class Tokens:
 
     def answer(self, ids: list[int]) -> str:
         """The last answer in a conversation as the reference's app shows it, e.g. "It is [AFF] ."."""
-        return self.printed(ids).split("ASSISTANT: ")[-1].replace("</s>", "")
+        return self.printed(ids).split("ASSISTANT:")[-1].replace("</s>", "").strip()
 
 
 def _added_tokens(folder: Path) -> dict[str, int]:
