@@ -52,6 +52,7 @@ class TrainConfig:
 
 CONFIGS = {
     "base": TrainConfig(MiniConfig()),
+    "continued": TrainConfig(MiniConfig(), sizes=((0.0, 160), (0.5, 192)), lr=6e-4, seed=1),  # from --init
     "debug": TrainConfig(MiniConfig(32, 16, 1, 16), crops=3, sizes=((0.0, 64),), texts=12, warmup_steps=1),
 }
 
@@ -211,6 +212,11 @@ class Trainer:
         self.optimizer.load_state_dict(torch.load(self.out / "optimizer.pt", weights_only=True))
         self.step, self.trained_s = state["step"], state["trained_s"]
 
+    def start_from(self, run: Path) -> None:
+        """Begin with the averaged weights of another run, at step 0."""
+        self.net.load_state_dict(load_file(run / "model.safetensors"))
+        self.average = {name: value.clone() for name, value in self.net.state_dict().items()}
+
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     part = path.with_suffix(path.suffix + ".part")
@@ -232,12 +238,23 @@ def validate(trainer: Trainer, rows: list[Row], steps: int = 12) -> dict[str, fl
     return {f"val_{name}": float(np.mean([f[name] for f in figures])) for name in figures[0]}
 
 
-def run(config: TrainConfig, data: Path, val: Path | None, minutes: float, out: Path, resume: bool) -> None:
-    """Train until `minutes` of training (validation apart) have passed, all resumes together."""
+def run(
+    config: TrainConfig,
+    data: Path,
+    val: Path | None,
+    minutes: float,
+    out: Path,
+    resume: bool,
+    init: Path | None = None,
+) -> None:
+    """Train until `minutes` of training (validation apart) have passed, all resumes together. init: a run to begin
+    with."""
     torch.set_num_threads(1)
     trainer = Trainer(config, out)
     if resume:
         trainer.resume()
+    elif init is not None:
+        trainer.start_from(init)
     out.mkdir(parents=True, exist_ok=True)
     rows = list_rows(data)
     recent: list[dict[str, float]] = []
@@ -275,9 +292,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--config", choices=sorted(CONFIGS), default="base")
+    parser.add_argument("--init", type=Path, help="run whose weights to begin with")
     parser.add_argument("--resume", action="store_true")
     given = parser.parse_args()
-    run(CONFIGS[given.config], given.data, given.val, given.minutes, given.out, given.resume)
+    run(CONFIGS[given.config], given.data, given.val, given.minutes, given.out, given.resume, given.init)
 
 
 if __name__ == "__main__":
