@@ -80,12 +80,14 @@ def bound_socket(host: str, port: int) -> socket.socket:
     Raises:
         AffordAgentError: no such address here, or the port is taken.
     """
+    if not 0 <= port <= 65535:
+        raise AffordAgentError(f"--port is {port}, must be 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise AffordAgentError(
             f"cannot serve on {host} port {port}: {error}; choose another --host or --port"
         ) from error

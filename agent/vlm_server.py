@@ -55,18 +55,19 @@ class ServedModel:
 
 
 class Turns:
-    """One inference at a time: a few may wait, further ones are sent away at once."""
+    """One inference at a time: a few may wait, further ones are sent away at once. in_hand: requests that are being
+    answered or wait."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = asyncio.Lock()
-        self._inside = 0
+        self.in_hand = 0
 
     async def run(self, request: Request, work: Callable[[], T]) -> tuple[T, float]:
         """What `work` returns, done in a thread when it is this request's turn, and the seconds it waited."""
-        if self._inside > self._limits.waiting:
+        if self.in_hand > self._limits.waiting:
             self._refuse(f"{self._limits.waiting} requests are waiting already")
-        self._inside += 1
+        self.in_hand += 1
         arrived = time.perf_counter()
         try:
             try:
@@ -82,7 +83,7 @@ class Turns:
             finally:
                 self._lock.release()
         finally:
-            self._inside -= 1
+            self.in_hand -= 1
 
     def _refuse(self, reason: str) -> NoReturn:
         message = f"the model is busy: {reason}; try again in {self._limits.retry_after_s} s"
@@ -124,6 +125,7 @@ def create_app(
             "model": model.name,
             "dtype": model.dtype,
             "version": importlib.metadata.version("affordagent"),
+            "in_hand": turns.in_hand,
             "needs_token": token is not None,
             "max_body_bytes": limits.body_bytes,
             "max_pixels": limits.pixels,
