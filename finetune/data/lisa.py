@@ -221,7 +221,7 @@ def _drawn(shapes: list[dict[str, Any]], size: tuple[int, int]) -> Mask:
     for shape in shapes:
         label = shape["label"].lower()
         if label != "flag":
-            points = np.array([shape["points"]], np.int32)
+            points = np.array(shape["points"], np.int32)
             layers.append((int(_filled(np.zeros(size, np.uint8), points, 1).sum()), int("ignore" not in label), points))
     out = np.zeros(size, np.uint8)
     for _, value, points in sorted(layers, key=lambda layer: -layer[0]):
@@ -230,8 +230,8 @@ def _drawn(shapes: list[dict[str, Any]], size: tuple[int, int]) -> Mask:
 
 
 def _filled(canvas: NDArray[np.uint8], points: NDArray[np.int32], value: int) -> NDArray[np.uint8]:
-    cv2.polylines(canvas, points, True, value, 1)
-    cv2.fillPoly(canvas, points, value)
+    cv2.polylines(canvas, [points], True, value, 1)
+    cv2.fillPoly(canvas, [points], value)
     return canvas
 
 

@@ -11,7 +11,7 @@ HANDAL has no pickle: its rows are the pictures of its own folders. No picture i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def rebased(path: str, root: str) -> str:
 def _pickled(file: str, source: str, split: str, kind: Kind, root: Path, seed: int) -> Iterator[Entry]:
     rng = np.random.default_rng(seed)
     content = load_plain(root / file)
+    rows: Iterable[tuple[str, Any]]
     if isinstance(content, dict):
         rows = _from_lists(content, file)
     elif isinstance(content, list):
@@ -59,7 +60,7 @@ def _pickled(file: str, source: str, split: str, kind: Kind, root: Path, seed: i
         yield Entry(file, None, f"holds a {type(content).__name__}, not a list of dicts or a dict of lists")
         return
     folder = os.path.abspath(root)
-    keys = ("frame_path", "mask_path", "task_object_class")
+    keys: tuple[str, ...] = ("frame_path", "mask_path", "task_object_class")
     if kind != "template":
         keys += ("question", "answer")
     for where, record in rows:
@@ -96,7 +97,7 @@ def _sample(
     )
 
 
-def _from_lists(content: dict[str, Any], file: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def _from_lists(content: dict[str, Any], file: str) -> Iterator[tuple[str, Any]]:
     """Rows of {"images": {class: [...]}, "labels": ..., "class_names": ..., "class_ids": ... (GraspNet alone)}; a text
     instead of a row says what is wrong."""
     for key in ("images", "labels", "class_names"):

@@ -20,8 +20,9 @@ from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.lexicon import lexicon
 from affordagent.finetune.data.entries import DataSet, Entry
-from affordagent.finetune.data.schema import AFFORDANCE, Sample
+from affordagent.finetune.data.schema import Sample
 from affordagent.finetune.mini_data import DEPTH_UNIT_M, Row, list_rows
+from affordagent.finetune.mini_texts import STYLES
 from affordagent.finetune.phrases import Split, Style, phrases, sample_text
 
 MIN_PART_PX = 30
@@ -120,7 +121,7 @@ def _text_split(row: Row) -> Split:
 
 def _styles(category: str, split: Split) -> tuple[Style, ...]:
     """By name alone where nobody has written what the thing is for."""
-    return AFFORDANCE if category in phrases()[split] else ("template",)
+    return STYLES if category in phrases()[split] else ("template",)
 
 
 def _related(one: str, other: str) -> bool:

@@ -186,8 +186,8 @@ def _labels(sample: Sample) -> NDArray[Any]:
         )
     alpha = labels.shape[2] in (2, 4)
     colours = labels[..., :-1] if alpha else labels
-    foreground = colours.any(2) & (labels[..., -1] > 0) if alpha else colours.any(2)
-    return foreground.astype(np.uint8)
+    foreground: NDArray[Any] = colours.any(axis=2)
+    return (foreground & (labels[..., -1] > 0) if alpha else foreground).astype(np.uint8)
 
 
 def _decode_rle(sample: Sample, size: tuple[int, int]) -> Mask:
