@@ -86,11 +86,11 @@ def _segmentation(args: argparse.Namespace) -> int:
 def _task(args: argparse.Namespace) -> Task:
     from affordagent.agent.settings import Settings
     from affordagent.evaluations.segmentation_task import Model, limited, task_of_file, task_of_suite, without_missing
-    from affordagent.evaluations.segmenters import identity_of
+    from affordagent.tools.vlm import kind_of
 
     settings = Settings.load(args.settings, present_above=args.present_above)
     model = Model(args.vlm, args.vision_tower, settings.present_above)
-    is_mini = identity_of(args.vlm)["kind"] == "mini"
+    is_mini = kind_of(args.vlm) == "mini"
     if is_mini and args.generation not in (None, "free"):
         raise AffordAgentError(f"--generation {args.generation}: the mini model writes no reply to force; leave it out")
     asked = args.generation or ("both" if args.suite and not is_mini else "free")

@@ -28,11 +28,12 @@ from typing import Any
 from affordagent.core.errors import AffordAgentError
 from affordagent.evaluations.segmentation_metric import Overlap, figures, overlap
 from affordagent.evaluations.segmentation_task import ROWS, Model, Task, claim
-from affordagent.evaluations.segmenters import Generation, Segmenter, is_url, open_segmenter
+from affordagent.evaluations.segmenters import Generation, Segmenter, open_segmenter
 from affordagent.evaluations.statistics import rate
 from affordagent.evaluations.suites import SUITES
 from affordagent.finetune.data.schema import Sample
 from affordagent.finetune.data.table import encode_rle, load_ignored, load_image, load_mask
+from affordagent.tools.vlm import kind_of
 
 SUMMARY = "summary.json"
 OTHER = "(none)"  # rows without a category
@@ -85,7 +86,8 @@ def evaluate(
     """
     kept = [] if out is None else [Scored(**row) for row in claim(task, out)]
     done = {(row.index, row.generation): row for row in kept}
-    wanted = [(index, sample, g) for g in task.generations for index, sample in task.rows]
+    # Row by row, not generation by generation: a published model keeps what it saw of its last picture.
+    wanted = [(index, sample, g) for index, sample in task.rows for g in task.generations]
     pending: list[Job] = [
         (task.model, str(task.folder), index, sample, g) for index, sample, g in wanted if (index, g) not in done
     ]
@@ -107,7 +109,7 @@ def worker_count(model: Model, workers: int | None, pending: int) -> int:
     if workers is not None and workers < 1:
         raise AffordAgentError(f"--workers {workers}: at least 1 is needed")
     if workers is None:
-        workers = 1 if model.vlm == "mini" or is_url(model.vlm) else len(_gpus())
+        workers = len(_gpus()) if kind_of(model.vlm) == "published" else 1
     return max(1, min(workers, pending))
 
 
@@ -128,7 +130,7 @@ def _ask(jobs: list[Job], workers: int, stack: ExitStack) -> Iterator[Scored]:
         names.put(gpus[number % len(gpus)] if gpus else "")
     pool = ProcessPoolExecutor(workers, context, _see_one_gpu, (names,))
     stack.callback(pool.shutdown, cancel_futures=True)
-    return pool.map(_score, jobs)
+    return pool.map(_score, jobs, chunksize=2)
 
 
 def _see_one_gpu(names: multiprocessing.Queue[str]) -> None:

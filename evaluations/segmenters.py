@@ -1,6 +1,6 @@
 """Whatever answers a text about a picture with one mask: the mini model, a published checkpoint, a server of one.
 
-MiniSegmenter().segment(image, "pick up the red mug")          # RGB alone
+MiniSegmenter().segment(image, "pick up the red mug")  # RGB alone
 MiniSegmenter().segment(image, "pick up the red mug", depth_m, camera)
 """
 
@@ -26,6 +26,7 @@ from affordagent.finetune.data.schema import Sample
 from affordagent.robot.frame_cell import FrameCell
 from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT, AffordanceTool
 from affordagent.tools.table import find_objects
+from affordagent.tools.vlm import folder_of, kind_of, open_server, server_url
 
 if TYPE_CHECKING:
     from affordagent.tools.vlm_wire import Vlm
@@ -147,7 +148,6 @@ def first_mask(answer: VlmAnswer, shape: tuple[int, ...]) -> Segmentation:
 def open_segmenter(
     vlm: str = "mini",
     vision_tower: Path | None = None,
-    device: str = "auto",
     present_above: float = PRESENT_ABOVE,
 ) -> Segmenter:
     """vlm: "mini", a folder (of a mini model or in the published format, told apart by its config.json), or the http
@@ -156,20 +156,14 @@ def open_segmenter(
     Raises:
         AffordAgentError: nothing there that can be loaded.
     """
-    if is_url(vlm):
-        from affordagent.tools.vlm_client import VlmClient
-
-        return VlmSegmenter(VlmClient(vlm.removeprefix("http:") if vlm.startswith("http:http") else vlm))
-    folder = _folder(vlm)
-    if _is_mini(folder):
-        return MiniSegmenter(folder, present_above)
+    kind = kind_of(vlm)
+    if kind == "server":
+        return VlmSegmenter(open_server(vlm))
+    if kind == "mini":
+        return MiniSegmenter(folder_of(vlm), present_above)
     from affordagent.finetune.vlm.predictor import VlmPredictor
 
-    return VlmSegmenter(VlmPredictor(folder, vision_tower, device=device))
-
-
-def is_url(vlm: str) -> bool:
-    return vlm.startswith(("http:", "https:"))
+    return VlmSegmenter(VlmPredictor(folder_of(vlm), vision_tower))
 
 
 def identity_of(vlm: str) -> dict[str, Any]:
@@ -178,16 +172,11 @@ def identity_of(vlm: str) -> dict[str, Any]:
     Raises:
         AffordAgentError: no such folder.
     """
-    if is_url(vlm):
-        return {"kind": "server", "url": vlm}
-    folder = _folder(vlm)
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".bin", ".safetensors"))
-    kind = "mini" if _is_mini(folder) else "published format"
+    kind = kind_of(vlm)
+    if kind == "server":
+        return {"kind": kind, "url": server_url(vlm)}
+    files = sorted(path for path in folder_of(vlm).iterdir() if path.suffix in (".bin", ".safetensors"))
     return {"kind": kind, "weights": {path.name: _stamp(path) for path in files}}
-
-
-def _folder(vlm: str) -> Path:
-    return SHIPPED_CHECKPOINT if vlm == "mini" else Path(vlm).expanduser()
 
 
 def depth_of(sample: Sample, image: Picture) -> Depth | None:
@@ -241,22 +230,6 @@ def _scene(
 def _reading(query: FunctionalQuery) -> str:
     names = ", ".join(c.name for c in query.candidates[:3]) or query.object_words or query.text
     return f"{names}{f' by its {query.part}' if query.part else ''}"
-
-
-def _is_mini(folder: Path) -> bool:
-    """A mini checkpoint describes its network under "model"; the published format has a "model_type".
-
-    Raises:
-        AffordAgentError: no readable config.json there.
-    """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AffordAgentError(
-            f"no checkpoint in {folder} ({error}): give --vlm mini, a checkpoint's folder with its config.json, or http://..."
-        ) from error
-    return "model" in config and "model_type" not in config
 
 
 def _stamp(path: Path) -> str:
