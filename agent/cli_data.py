@@ -117,7 +117,8 @@ def _entries(args: argparse.Namespace) -> Iterator[Entry]:
     from affordagent.finetune.data.table import read_samples
 
     if args.root is None:
-        yield from (Entry(f"row {i}", sample) for i, sample in enumerate(read_samples(args.file), start=1))
+        rows = enumerate(read_samples(args.file), start=1)
+        yield from (Entry(f"{args.file.name}, row {i}", sample) for i, sample in rows)
         return
     for data_set in choose_sets(args.root, args.sets):
         yield from read_entries(args.root, data_set, args.seed)
@@ -147,8 +148,9 @@ def _print_report(report: Report) -> None:
         _print_columns([("what", "where", "message"), *((p.what, p.where, p.message) for p in report.problems[:SHOWN])])
         if len(report.problems) > SHOWN:
             print(f"... and {len(report.problems) - SHOWN} more; --json lists all")
-    counts = ", ".join(f"{count} {what}" for what, count in report.counts.items()) or "none"
-    print(f"{report.rows} rows, problems: {counts}")
+    for place, counts in report.by_place.items():
+        print(f"{place}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    print(f"{report.rows} rows, {len(report.problems)} problems")
 
 
 def _print_summary(summary: Summary) -> None:

@@ -263,3 +263,24 @@ def test_pictures_are_not_opened_by_reading(tmp_path):
     (tmp_path / "openx/images/0.jpg").unlink()
     (tmp_path / "openx/masks/0.png").unlink()
     assert len(read(tmp_path, "openx_train")) == 1
+
+
+def test_lisa_faults_are_listed_and_stop_only_their_set(tmp_path):
+    write_lisa(tmp_path)
+    base = tmp_path / "lisa_data"
+    (base / "refer_seg/refcoco/refs(unc).p").write_bytes(pickle.dumps([{"split": np.str_("train")}]))
+    refs = pickle.loads((base / "refer_seg/refclef/refs(unc).p").read_bytes())
+    refs[0]["ann_id"] = 99
+    (base / "refer_seg/refclef/refs(unc).p").write_bytes(pickle.dumps(refs))
+    (base / "refer_seg/refcocog/instances.json").write_text("{}")
+    (base / "llava_dataset/llava_instruct_150k.json").write_text("{")
+    (base / "ade20k/annotations/training/ADE_1.png").write_bytes(b"no picture")
+    (base / "reason_seg/ReasonSeg/val/1.json").write_text('{"text": ["x"]}')
+    found = all_problems(tmp_path, "lisa")
+    assert found.by_place == {
+        "ade20k": {"row": 1}, "refclef/refs(unc).p": {"row": 1}, "refcoco": {"row": 1}, "refcocog": {"row": 1},
+        "llava": {"row": 1}, "reason_seg": {"row": 1},
+    }  # fmt: skip
+    messages = " ".join(p.message for p in found.problems)
+    for words in ("asks for numpy", "annotation 99 is not in", "no list of 'images'", "is not JSON", "is_sentence"):
+        assert words in messages

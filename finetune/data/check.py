@@ -42,8 +42,17 @@ class Report:
     def counts(self) -> dict[str, int]:
         return dict(Counter(p.what for p in self.problems))
 
+    @property
+    def by_place(self) -> dict[str, dict[str, int]]:
+        """File or set -> kind -> how many."""
+        out: dict[str, Counter[str]] = {}
+        for problem in self.problems:
+            out.setdefault(problem.where.partition(",")[0], Counter())[problem.what] += 1
+        return {place: dict(counts) for place, counts in out.items()}
+
     def as_json(self) -> dict[str, Any]:
-        return {"rows": self.rows, "counts": self.counts, "problems": [asdict(p) for p in self.problems]}
+        problems = [asdict(problem) for problem in self.problems]
+        return {"rows": self.rows, "counts": self.counts, "by_place": self.by_place, "problems": problems}
 
 
 def check(entries: Iterable[Entry], workers: int = 4) -> Iterator[list[Problem]]:

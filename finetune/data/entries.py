@@ -13,7 +13,8 @@ from affordagent.finetune.data.schema import Sample
 
 @dataclass(frozen=True)
 class Entry:
-    """where: its place, e.g. "openx_train.pkl, row 7". Either a sample with absolute paths, or a problem in words."""
+    """where: its place, the file or set first, e.g. "openx_train.pkl, row 7". Either a sample with absolute paths, or a
+    problem in words."""
 
     where: str
     sample: Sample | None

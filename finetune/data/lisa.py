@@ -84,13 +84,13 @@ def _semantic(
         try:
             present = np.flatnonzero(np.bincount(load_labels(str(label)).reshape(-1))).tolist()
         except AffordAgentError as error:
-            yield Entry(str(label), None, str(error))
+            yield Entry(f"{source}, {label.name}", None, str(error))
             continue
         for value in present:
             if value not in names or value == IGNORED_LABEL:
                 continue
             yield Entry(
-                f"{label}, label {value}",
+                f"{source}, {label.name}, label {value}",
                 Sample(
                     image=str(image),
                     text=ask(rng, SEGMENTATION, names[value].lower()),
@@ -108,10 +108,9 @@ def _parts(source: str, annotation_file: str, images: str, root: Path, seed: int
     """PACO-LVIS and PASCAL-Part: a row for each annotated thing or part."""
     rng = np.random.default_rng(seed)
     root = lisa_root(root)
-    content = _json(root / annotation_file)
-    pictures = {picture["id"]: picture for picture in content["images"]}
-    names = {category["id"]: _thing_and_part(category["name"]) for category in content["categories"]}
-    for annotation in content["annotations"]:
+    pictures, categories, annotations = _coco(root / annotation_file)
+    names = {number: _thing_and_part(category["name"]) for number, category in categories.items()}
+    for annotation in annotations.values():
         where = f"{annotation_file}, annotation {annotation['id']}"
         if annotation["image_id"] not in pictures or annotation["category_id"] not in names:
             yield Entry(where, None, f"no image {annotation['image_id']} or category {annotation['category_id']}")
@@ -148,27 +147,28 @@ def _referring(source: str, split_by: str, images: str, root: Path, seed: int) -
     rng = np.random.default_rng(seed)
     root = lisa_root(root) / "refer_seg"
     file = root / source / f"refs({split_by}).p"
-    instances = _json(root / source / "instances.json")
-    annotations = {a["id"]: a for a in instances["annotations"]}
-    pictures = {p["id"]: p for p in instances["images"]}
-    names = {c["id"]: c["name"] for c in instances["categories"]}
-    for number, ref in enumerate(load_plain(file)):
-        where = f"{file}, ref {number}"
+    pictures, categories, annotations = _coco(root / source / "instances.json")
+    refs = load_plain(file)
+    if not isinstance(refs, list):
+        raise AffordAgentError(f"{file} holds a {type(refs).__name__}, not a list")
+    for number, ref in enumerate(refs):
+        where = f"{source}/{file.name}, ref {number}"
         problem = missing_words(ref, ("split",))
-        if not problem and (ref["image_id"] not in pictures or ref["ann_id"] not in annotations):
-            problem = f"image {ref['image_id']} or annotation {ref['ann_id']} is not in instances.json"
+        if not problem and (ref.get("image_id") not in pictures or ref.get("ann_id") not in annotations):
+            problem = f"image {ref.get('image_id')} or annotation {ref.get('ann_id')} is not in instances.json"
         if problem:
             yield Entry(where, None, problem)
             continue
         picture, annotation = pictures[ref["image_id"]], annotations[ref["ann_id"]]
         split = ref["split"] if ref["split"] in ("train", "val") else "test"
-        for sentence in ref["sentences"]:
+        category = categories.get(ref.get("category_id"))
+        for sentence in ref.get("sentences", ()):
             words = sentence["sent"].strip().lower()
             text = ask(rng, SEGMENTATION, words) if split == "train" else SEGMENTATION_VAL.format(words)
             sample = Sample(
                 image=str(root / "images" / images / picture["file_name"]),
                 text=text,
-                category=names.get(ref["category_id"]),
+                category=category["name"] if category else None,
                 kind="referring",
                 source=source,
                 split=split,
@@ -184,19 +184,19 @@ def _reasoning(root: Path, seed: int) -> Iterator[Entry]:
     explained = {item["image"]: item["outputs"] for item in _json(folder / "explanatory/train.json")}
     for split in ("train", "val"):
         for image in sorted((folder / split).glob("*.jpg")):
-            where = str(image.with_suffix(".json"))
+            where = f"reason_seg, {split}/{image.stem}.json"
             try:
                 content = _json(image.with_suffix(".json"))
+                texts, is_sentence = content["text"], content["is_sentence"]
                 with Image.open(image) as picture:
                     mask = encode_rle(_drawn(content["shapes"], upright_size(picture)))
             except (AffordAgentError, *PICTURE_ERRORS, KeyError, cv2.error) as error:
                 yield Entry(where, None, f"{type(error).__name__}: {error}")
                 continue
-            for words in content["text"] if split == "train" else content["text"][:1]:
-                explanation = explained.get(image.name) if split == "train" else None
-                yield Entry(
-                    where, _reasoned(str(image), mask, words.strip(), content["is_sentence"], explanation, split, rng)
-                )
+            explanation = explained.get(image.name) if split == "train" else None
+            for words in texts if split == "train" else texts[:1]:
+                sample = _reasoned(str(image), mask, words.strip(), is_sentence, explanation, split, rng)
+                yield Entry(where, sample)
 
 
 def _reasoned(
@@ -240,7 +240,7 @@ def _conversations(root: Path, seed: int) -> Iterator[Entry]:
     root = lisa_root(root)
     file = root / "llava_dataset/llava_instruct_150k.json"
     for number, item in enumerate(_json(file)):
-        where = f"{file}, row {number}"
+        where = f"{file.name}, row {number}"
         turns = item["conversations"]
         turns = turns[1:] if turns and turns[0]["from"] != "human" else turns
         says = [turn["value"].replace("<image>", "").strip() for turn in turns]
@@ -285,6 +285,18 @@ def _run_lengths(segmentation: Any, height: int, width: int) -> list[dict[str, A
     packed = [r for r in segmentation if isinstance(r, dict) and not isinstance(r["counts"], list)]
     encoded = coco_mask.frPyObjects(polygons, height, width) if polygons else []
     return encoded + [coco_mask.frPyObjects(r, height, width) for r in loose] + packed
+
+
+def _coco(file: Path) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
+    """Images, categories and annotations of a COCO file, by id."""
+    content = _json(file)
+    for key in ("images", "categories", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise AffordAgentError(f"{file} has no list of '{key}'; it should be in COCO's format")
+    images, categories, annotations = (
+        {item["id"]: item for item in content[key]} for key in ("images", "categories", "annotations")
+    )
+    return images, categories, annotations
 
 
 @cache

@@ -124,7 +124,8 @@ def _question(category: str, split: str, rng: np.random.Generator) -> str:
 def _handal(part: str, source: str, split: str, root: Path, seed: int) -> Iterator[Entry]:
     rng = np.random.default_rng(seed)
     prefix = "handal_dataset_"
-    for folder in sorted((Path(os.path.abspath(root)) / HANDAL).iterdir()):
+    base = os.path.join(os.path.abspath(root), HANDAL)
+    for folder in sorted(Path(base).iterdir()):
         if not folder.is_dir() or not folder.name.startswith(prefix):
             continue
         category = folder.name[len(prefix) :].replace("_", " ")
@@ -134,7 +135,7 @@ def _handal(part: str, source: str, split: str, root: Path, seed: int) -> Iterat
                 image = os.path.join(video, name)
                 mask = os.path.join(masks, f"{name[:-4]}_000000_handle.png")
                 yield Entry(
-                    image,
+                    f"{source}, {image[len(base) + 1 :]}",
                     Sample(
                         image=image,
                         text=_question(category, split, rng),

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,8 @@ def entries(folder: Path, seed: int, negatives: int = NEGATIVES) -> Iterator[Ent
         raise AffordAgentError(f"{folder} holds no shard_*.jsonl of a rendered set")
     for row in rows:
         rng = np.random.default_rng([seed, zlib.crc32(row.record["id"].encode())])
-        yield from (Entry(f"{folder.name} {row.record['id']}", sample) for sample in _positives(row, rng))
-        yield from (Entry(f"{folder.name} {row.record['id']}", sample) for sample in _negatives(row, negatives, rng))
+        for sample in chain(_positives(row, rng), _negatives(row, negatives, rng)):
+            yield Entry(f"{folder.name}, {row.record['id']}", sample)
 
 
 def _positives(row: Row, rng: np.random.Generator) -> Iterator[Sample]:

@@ -186,7 +186,7 @@ def _labels(sample: Sample) -> NDArray[Any]:
         )
     alpha = labels.shape[2] in (2, 4)
     colours = labels[..., :-1] if alpha else labels
-    foreground: NDArray[Any] = colours.any(axis=2)
+    foreground = np.asarray(colours.any(axis=2))
     return (foreground & (labels[..., -1] > 0) if alpha else foreground).astype(np.uint8)
 
 
