@@ -61,7 +61,7 @@ def overlaps(truth: list[Mask], proposals: list[Mask]) -> np.ndarray:
 
 
 def evaluate(data: Path, images: int, noise: bool = True, seed: int = 0) -> dict[str, Any]:
-    """Recall at IoU .5 and .75, mean of the best IoU, proposals and false proposals a picture, CPU-seconds a picture."""
+    """Recall at IoU .5 and .75, mean best IoU; proposals, false ones and CPU-seconds a picture."""
     best: dict[str, list[float]] = {name: [] for name in MAKERS}
     made, false, cpu_s = (dict.fromkeys(MAKERS, 0.0) for _ in range(3))
     rows = spread(list_rows(data), images)

@@ -8,6 +8,7 @@ weights come from their package.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +23,13 @@ from torch import Tensor, nn
 
 from affordagent.core.embedded import lite0_weights
 from affordagent.core.errors import AffordAgentError
-from affordagent.core.types import Mask
+from affordagent.core.types import Mask, box_of
 
 WEIGHTS = "head.safetensors"
 STRIDE = 4  # of votes, spreads and seeds
-AREA_PX = 448 * 336  # pictures are seen at about this size
+AREA_PX, FAR_AREA_PX = 448 * 336, 224 * 168  # sizes at which a picture is looked at
+LARGE = 0.1  # share of the picture from which on the look from afar counts
+PIECE_INSIDE, SAME = 0.7, 0.8  # share of a piece that lies within its thing; IoU of one thing seen twice
 LEAST_SIDE_PX = 64
 MOST_THINGS = 40
 SEED_ABOVE = 0.45
@@ -172,26 +175,41 @@ class Objectness:
 
     @torch.inference_mode()
     def things(self, color: Image) -> list[Thing]:
-        """What is seen in a (H, W, 3) uint8 RGB picture of any size, best first."""
-        seen = _seen(color)
-        maps = self.net(torch.from_numpy(seen.transpose(2, 0, 1))[None])
+        """What is seen in a (H, W, 3) uint8 RGB picture of any size, best first, no pixel twice. A second look from
+        afar sees the things that fill the picture as one."""
+        return sorted(_united(self._look(color, AREA_PX), self._look(color, FAR_AREA_PX)), key=lambda t: -t.score)
+
+    def _look(self, color: Image, area_px: int) -> list[Thing]:
+        maps = self.net(torch.from_numpy(_seen(color, area_px).transpose(2, 0, 1))[None])
         labels, scores = group(maps)
         foreground = maps.foreground[0, 0].sigmoid().numpy()
-        things = [
-            Thing(mask, score)
-            for k, score in enumerate(scores, 1)
-            if (mask := full_size(labels == k, foreground, color.shape[:2])).any()
-        ]
-        return sorted(things, key=lambda thing: -thing.score)
+        masks = [full_size(labels == k, foreground, color.shape[:2]) for k in range(1, len(scores) + 1)]
+        return [Thing(mask, score) for mask, score in zip(masks, scores, strict=True) if mask.any()]
 
 
-def _seen(color: Image) -> Image:
-    """The picture at the network's size: about AREA_PX pixels, sides divisible by 32."""
+def _united(near: list[Thing], far: list[Thing]) -> list[Thing]:
+    """The things seen near, where the pieces of a large thing that was seen from afar are made one."""
+    for large in far:
+        if large.mask.mean() < LARGE:
+            continue
+        inside = [float((t.mask & large.mask).sum() / t.mask.sum()) for t in near]
+        pieces = [t for t, share in zip(near, inside, strict=True) if share > PIECE_INSIDE]
+        others = [t for t, share in zip(near, inside, strict=True) if share <= PIECE_INSIDE]
+        if any((t.mask & large.mask).sum() > SAME * (t.mask | large.mask).sum() for t in near):
+            continue
+        mask = np.any([large.mask, *(t.mask for t in pieces)], axis=0)
+        mask &= ~np.any([t.mask for t in others], axis=0) if others else True
+        if mask.any():
+            near = [*others, Thing(mask, max(large.score, *(t.score for t in pieces), 0.0))]
+    return near
+
+
+def _seen(color: Image, area_px: int) -> Image:
+    """The picture at the network's size: about `area_px` pixels, sides divisible by 32."""
     height, width = color.shape[:2]
-    scale = (AREA_PX / (height * width)) ** 0.5
-    size = [
-        max(LEAST_SIDE_PX, round(side * scale / 32) * 32) for side in (min(width, 8 * height), min(height, 8 * width))
-    ]
+    scale = (area_px / (height * width)) ** 0.5
+    sides = (min(width, 8 * height) * scale, min(height, 8 * width) * scale)  # longer pictures are squeezed
+    size = [max(LEAST_SIDE_PX, round(side / 32) * 32) for side in sides]
     return np.asarray(cv2.resize(color, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
 
 
@@ -224,11 +242,21 @@ def group(maps: Maps) -> tuple[NDArray[np.uint8], list[float]]:
 def full_size(cells: Mask, foreground: NDArray[np.float32], shape: tuple[int, int]) -> Mask:
     """(H, W) mask of one thing from its cells at stride 4 and the foreground at stride 2, without specks and with its
     small holes filled; may be empty."""
+    out = np.zeros(shape, bool)
     own = cv2.resize(cells.astype(np.uint8), foreground.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     share = np.where(own, foreground, 0).astype(np.float32)
-    pieces = _without_specks(share > INSIDE)
-    share[~(cv2.dilate(pieces.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)] = 0
-    return np.asarray(cv2.resize(share, shape[::-1], interpolation=cv2.INTER_LINEAR)) > INSIDE
+    near = cv2.dilate(_without_specks(share > INSIDE).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    if not near.any():
+        return out
+    share[~near] = 0
+    x0, y0, x1, y1 = box_of(near)
+    step_x, step_y = foreground.shape[1] / shape[1], foreground.shape[0] / shape[0]
+    left, top, right, bottom = int(x0 / step_x), int(y0 / step_y), math.ceil(x1 / step_x), math.ceil(y1 / step_y)
+    to_source = np.array([[step_x, 0, (left + 0.5) * step_x - 0.5], [0, step_y, (top + 0.5) * step_y - 0.5]])
+    flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (right - left, bottom - top)
+    fine = cv2.warpAffine(share, to_source, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    out[top:bottom, left:right] = (fine > INSIDE)[: shape[0] - top, : shape[1] - left]
+    return out
 
 
 def _without_specks(mask: Mask, speck: float = 0.04, hole: float = 0.01) -> Mask:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from affordagent.core.types import box_of
 from affordagent.finetune.mini_data import CLUTTER, Row, batch_rng, photometric
 
-SHAPES = ((288, 384), (288, 384), (352, 448), (384, 288), (320, 320), (256, 448))  # height, width
+SHAPES = ((224, 320), (288, 384), (256, 256), (320, 224), (192, 320))  # height, width
 MIN_THING_PX = 60  # in the window; less is shown as background
 Image = NDArray[np.uint8]
 Ids = NDArray[np.int32]

@@ -2,7 +2,7 @@
 
 `python -m affordagent.finetune.objectness_train --data DIR --minutes M --out DIR [--resume]`
 
-`--out` gets the averaged weights as a checkpoint that `finetune.objectness.Objectness` loads, and what `--resume` needs.
+`--out` gets the averaged weights as a checkpoint for `finetune.objectness.Objectness`, and what `--resume` needs.
 """
 
 from __future__ import annotations
