@@ -26,7 +26,8 @@ from statistics import median
 from typing import Any
 
 from affordagent.core.errors import AffordAgentError
-from affordagent.evaluations.segmentation_metric import Overlap, figures, overlap
+from affordagent.core.overlap import Overlap, overlap
+from affordagent.evaluations.segmentation_metric import figures
 from affordagent.evaluations.segmentation_task import ROWS, Model, Task, claim
 from affordagent.evaluations.segmenters import Generation, Segmenter, open_segmenter
 from affordagent.evaluations.statistics import rate

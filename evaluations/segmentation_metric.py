@@ -8,38 +8,12 @@ I / (U + 1e-5), and 1 when both masks are empty ("no target"). gIoU is the mean 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from affordagent.core.types import Mask
+from affordagent.core.overlap import Overlap
 from affordagent.evaluations.statistics import bootstrap_mean, bootstrap_ratio
 
-IOU_EPSILON, CIOU_EPSILON = 1e-5, 1e-10
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Foreground pixels that two masks share, and that either has."""
-
-    intersection: int
-    union: int
-
-    @property
-    def iou(self) -> float:
-        return 1.0 if self.union == 0 else self.intersection / (self.union + IOU_EPSILON)
-
-
-def overlap(predicted: Mask, truth: Mask, ignored: Mask | None = None) -> Overlap:
-    """All (H, W) bool of one size; `ignored` pixels count neither way.
-
-    Raises:
-        ValueError: sizes that differ.
-    """
-    if predicted.shape != truth.shape:
-        raise ValueError(f"the prediction is {predicted.shape}, the truth {truth.shape}: compare at the picture's size")
-    if ignored is not None:
-        predicted, truth = predicted & ~ignored, truth & ~ignored
-    return Overlap(int((predicted & truth).sum()), int((predicted | truth).sum()))
+CIOU_EPSILON = 1e-10
 
 
 def figures(overlaps: Sequence[Overlap], seed: int = 0) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from affordagent.evaluations.segmentation_metric import figures, overlap
+from affordagent.core.overlap import overlap
+from affordagent.evaluations.segmentation_metric import figures
 from affordagent.evaluations.statistics import bootstrap_ratio
 from affordagent.finetune.data.schema import Sample
 from affordagent.finetune.data.table import load_ignored, load_mask
