@@ -57,7 +57,7 @@ def by_class(records: list[dict]) -> dict:
 
 
 def write_ragnet(root: Path) -> None:
-    """Every row of it is sound; 31 rows, the broken 3DOI frame left out."""
+    """Every row of it is sound: 30 rows, the broken 3DOI frame left out."""
     said = {"question": "Help me drive a nail.", "answer": "You can use the handle of the hammer."}
     openx = rows(root, "openx", ["coke can", "Coke Can", "spoon"], {"vid": "episode_7"})
     dump(root, "openx_train", openx)

@@ -82,10 +82,14 @@ def _semantic(
     names, files_ = pairs(lisa_root(root))
     for image, label in files_:
         try:
-            present = np.flatnonzero(np.bincount(load_labels(str(label)).reshape(-1))).tolist()
+            values = load_labels(str(label))
         except AffordAgentError as error:
             yield Entry(f"{source}, {label.name}", None, str(error))
             continue
+        if values.ndim != 2:
+            yield Entry(f"{source}, {label.name}", None, f"{label} has {values.shape[2]} channels, labels have one")
+            continue
+        present = np.flatnonzero(np.bincount(values.reshape(-1))).tolist()
         for value in present:
             if value not in names or value == IGNORED_LABEL:
                 continue
