@@ -93,8 +93,8 @@ class Tools:
 
     def load(self) -> None:
         """Load all models now, so that the first command is as quick as the next."""
+        self.grounder.load()  # first: it may be a server that is out of reach
         self.understand("hand me the hammer")
-        self.grounder.load()
         self.fallback.load()
 
     @cached_property
