@@ -2,10 +2,12 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_ragnet import write_ragnet
 from PIL import Image
 
 from affordagent.agent.cli import main
@@ -14,9 +16,10 @@ from affordagent.core.types import VlmAnswer
 from affordagent.evaluations import segmentation
 from affordagent.evaluations.segmentation import evaluate, summary
 from affordagent.evaluations.segmentation_page import write_page
-from affordagent.evaluations.segmentation_task import Model, limited, task_of_file, without_missing
-from affordagent.evaluations.segmenters import VlmSegmenter, open_segmenter
+from affordagent.evaluations.segmentation_task import Model, limited, task_of_file, task_of_suite, without_missing
+from affordagent.evaluations.segmenters import VlmSegmenter, depth_of, open_segmenter
 from affordagent.evaluations.suites import SUITES, data_of, samples_of_suite
+from affordagent.finetune.data.schema import Sample
 
 SIDE = 24
 
@@ -227,3 +230,40 @@ def test_published_checkpoint_gives_the_masks_of_the_reference(tmp_path, real_fr
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(AffordAgentError, match=r"cannot read .*config.json; vlm is mini"):
         open_segmenter(str(tmp_path))
+
+
+def test_every_suite_runs_on_a_folder_as_published(tmp_path, squares):
+    write_ragnet(tmp_path)
+    for name in SUITES:
+        task = without_missing(task_of_suite(name, tmp_path, Model(), ("free", "teacher-forced")), skip=False)
+        result = summary(task, evaluate(task))
+        assert result["suite"] == name
+        assert result["n"] == result["teacher_forced"]["n"] > 0
+        assert result["published"]["generation"] == "teacher-forced"
+        replies = {question for question, said in squares.heard if isinstance(said, str) and said != "[AFF]."}
+        assert bool(replies) == ("reasoning" in name)
+        squares.heard.clear()
+
+
+def test_depth_comes_from_columns_or_from_the_frame_beside_the_picture(tmp_path):
+    color, camera = np.full((60, 80, 3), 90, np.uint8), {"fx": 70.0, "fy": 70.0, "cx": 40.0, "cy": 30.0}
+    counts = np.full((60, 80), 700, np.uint16)
+    size = {"width": 80, "height": 60}
+    Image.fromarray(color).save(tmp_path / "a_color.png")
+    Image.fromarray(counts).save(tmp_path / "a_depth.png")
+    frame = Sample(str(tmp_path / "a_color.png"), "the mug")
+    assert depth_of(frame, color) is None  # no camera
+    (tmp_path / "a_camera.json").write_text(json.dumps({**size, **camera, "depth_unit_m": 0.001}))
+    found = depth_of(frame, color)
+    assert found.depth_m == pytest.approx(0.7)
+    depth = str(tmp_path / "a_depth.png")
+    columns = Sample("other.png", "the mug", depth=depth, depth_unit_m=0.002, camera=json.dumps({**size, **camera}))
+    found = depth_of(columns, color)
+    assert found.depth_m == pytest.approx(1.4)
+    assert found.camera.fx == 70.0
+    with pytest.raises(AffordAgentError, match="not both of depth_unit_m and camera"):
+        depth_of(replace(columns, camera=None), color)
+    with pytest.raises(AffordAgentError, match=r"must be \(50, 80\) uint16"):
+        depth_of(columns, color[:50])
+    with pytest.raises(AffordAgentError, match="give width, height"):
+        depth_of(replace(columns, camera="{}"), color)
