@@ -102,14 +102,17 @@ class AffordanceVlm(nn.Module):
     def encode_clip(self, pixels: Tensor) -> Tensor:
         """(B, 256, hidden) patch embeddings for the language model from (B, 3, 224, 224); no gradient to the tower."""
         with torch.no_grad():
-            states = self.vision_tower(pixels.to(self.device, self.dtype), output_hidden_states=True).hidden_states
-        return self.model.mm_projector(states[self.shape.clip_layer][:, 1:])  # without the class token
+            pixels = pixels.to(self.device, self.vision_tower.dtype)
+            states = self.vision_tower(pixels, output_hidden_states=True).hidden_states
+        projector = self.model.mm_projector
+        return projector(states[self.shape.clip_layer][:, 1:].to(projector.weight.dtype))  # without the class token
 
     @torch.no_grad()
     def encode_sam(self, pixels: Tensor) -> Tensor:
         """(N, C, 64, 64) image embeddings from (N, 3, 1024, 1024), one picture at a time; no gradient."""
         encoder = self.model.visual_model.image_encoder
-        return torch.cat([encoder(picture[None].to(self.device, self.dtype)) for picture in pixels])
+        pixels = pixels.to(self.device, encoder.neck[0].weight.dtype)
+        return torch.cat([encoder(picture[None]) for picture in pixels])
 
     def embed(self, ids: Tensor, patches: Tensor) -> Tensor:
         """(B, L + 255, hidden): ids (B, L), each row with one -200, which its patches (B, 256, hidden) replace."""
@@ -135,13 +138,14 @@ class AffordanceVlm(nn.Module):
         if not len(hidden):
             side = 4 * self.shape.sam.grid
             return hidden.new_zeros(0, side, side)
-        prompts = self.model.text_hidden_fcs[0](hidden)
+        to_prompt, dtype = self.model.text_hidden_fcs[0], sam.mask_decoder.iou_token.weight.dtype
+        prompts = to_prompt(hidden.to(to_prompt[0].weight.dtype))
         _, dense = sam.prompt_encoder(points=None, boxes=None, masks=None)
         masks, _ = sam.mask_decoder(
-            image_embeddings=image,
-            image_pe=self._positions().to(image.dtype),
-            sparse_prompt_embeddings=prompts[:, None].to(image.dtype),  # n prompts of one token each
-            dense_prompt_embeddings=dense.to(image.dtype),
+            image_embeddings=image.to(dtype),
+            image_pe=self._positions().to(dtype),
+            sparse_prompt_embeddings=prompts[:, None].to(dtype),  # n prompts of one token each
+            dense_prompt_embeddings=dense.to(dtype),
             multimask_output=False,
         )
         return masks[:, 0]
