@@ -76,7 +76,12 @@ class PublishedVlmTool:
         """
         question = question_of(query)
         answer = self.vlm.answer(frame.color, question)
-        said = {"question": question, "answer": answer.text, "source": self.source, "timings_s": answer.timings_s}
+        said: dict[str, object] = {
+            "question": question,
+            "answer": answer.text,
+            "source": self.source,
+            "timings_s": answer.timings_s,
+        }
         if not len(answer.mask_logits):
             message = f"the model answered '{answer.text}' without a mask: name the thing otherwise"
             raise StageFailure("ground", "grounding.not_found", message, **said)
