@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from affordagent.evaluations.segmenters import Generation
 
 SHOWN_CATEGORIES = 30
+GENERATIONS: dict[str, tuple[Generation, ...]] = {
+    "free": ("free",),
+    "teacher-forced": ("teacher-forced",),
+    "both": ("free", "teacher-forced"),
+}
 
 
 def add(commands: Any) -> None:
@@ -35,7 +40,7 @@ def add(commands: Any) -> None:
     seg.add_argument("--vision-tower", type=Path, metavar="DIR", help="CLIP folder of a published checkpoint")
     seg.add_argument(
         "--generation",
-        choices=("free", "teacher-forced", "both"),
+        choices=tuple(GENERATIONS),
         help="the model's own answer, or the reference's as in the published figures (default free; both for a suite)",
     )
     seg.add_argument("--out", type=Path, metavar="DIR", help="keep rows, summary.json and report.html; a rerun goes on")
@@ -93,8 +98,7 @@ def _task(args: argparse.Namespace) -> Task:
     is_mini = kind_of(args.vlm) == "mini"
     if is_mini and args.generation not in (None, "free"):
         raise AffordAgentError(f"--generation {args.generation}: the mini model writes no reply to force; leave it out")
-    asked = args.generation or ("both" if args.suite and not is_mini else "free")
-    generations: tuple[Generation, ...] = ("free", "teacher-forced") if asked == "both" else (asked,)
+    generations = GENERATIONS[args.generation or ("both" if args.suite and not is_mini else "free")]
     if args.suite is None:
         task = task_of_file(args.data, model, generations, args.seed)
     elif args.root is None:
@@ -119,6 +123,8 @@ def _print_tables(result: dict[str, Any], out: Path | None) -> None:
         for name in ("", "n", "gIoU", "95 %", "cIoU", "95 %"):
             table.add_column(name, justify="left" if not name else "right")
         table.add_row(*_cells("all", figures))
+        if figures["absent_detected"] and figures["present"]:
+            table.add_row(*_cells("rows with something to find", figures["present"]))
         groups = [(f"kind {k}", v) for k, v in figures["per_kind"].items()]
         categories = sorted(figures["per_category"].items(), key=lambda item: -item[1]["n"])[:SHOWN_CATEGORIES]
         for name, group in groups + (categories if len(categories) > 1 else []):

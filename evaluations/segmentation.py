@@ -223,6 +223,7 @@ def _figures(rows: list[Scored], seed: int) -> dict[str, Any]:
         **_group(rows, seed),
         "per_kind": {kind: _group(group, seed) for kind, group in sorted(kinds.items())},
         "per_category": {name: _group(group, seed) for name, group in sorted(categories.items())},
+        "present": _group(positives, seed) if positives else None,
         "false_refusals": rate(sum(not row.answered for row in positives), len(positives)) if positives else None,
         "absent_detected": rate(sum(not row.answered for row in negatives), len(negatives)) if negatives else None,
         "seconds_per_query": median(row.seconds for row in rows),

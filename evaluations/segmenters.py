@@ -82,8 +82,9 @@ class MiniSegmenter:
         if generation != "free":
             raise AffordAgentError("the mini model writes no reply that could be forced: use --generation free")
         depth, request = depth_of(sample, image), request_of(sample)
-        known = (None, None) if depth is None else (depth.depth_m, depth.camera)
-        return self.segment(image, request.text, *known, whole=request.whole)
+        if depth is None:
+            return self.segment(image, request.text, whole=request.whole)
+        return self.segment(image, request.text, depth.depth_m, depth.camera, request.whole)
 
     def segment(
         self,

@@ -95,6 +95,7 @@ def test_figures_and_rows(tmp_path, squares):
     assert result["per_kind"]["hard"]["giou"] == pytest.approx(0.25, abs=1e-6)
     assert result["per_category"]["mug"]["n"] == 2
     assert result["false_refusals"]["k"] == 1
+    assert (result["present"]["n"], round(result["present"]["giou"], 4)) == (3, 0.5)
     assert (result["absent_detected"]["k"], result["absent_detected"]["n"]) == (1, 2)
     assert result["generation"] == "free"
     forced = result["teacher_forced"]
