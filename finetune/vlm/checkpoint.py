@@ -11,7 +11,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -163,7 +163,7 @@ def save_safetensors(
 def _start_folder(network: AffordanceVlm, source: Checkpoint, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise AffordAgentError(f"{folder} is not empty; name a new folder to save to")
-    linear = network.model.layers[0].self_attn.q_proj
+    linear = network.get_submodule("model.layers.0.self_attn.q_proj")
     if type(linear) is not torch.nn.Linear:
         raise AffordAgentError(
             f"a network with {type(linear).__name__} layers cannot be saved; merge adapters, load without load_in"
@@ -212,14 +212,14 @@ def _llama_config(config: dict[str, Any], folder: Path, vocabulary: int) -> Llam
     if missing:
         raise AffordAgentError(f"{folder}/config.json lacks {', '.join(missing)}; it is not a published AffordanceVLM")
     given = {key: config[key] for key in (*LLAMA_KEYS, *LLAMA_OPTIONS) if config.get(key) is not None}
-    return LlamaConfig(**given, vocab_size=vocabulary, tie_word_embeddings=False, attn_implementation="sdpa")
+    return LlamaConfig(**given, vocab_size=vocabulary, tie_word_embeddings=False)
 
 
 def _open_tower(tower: Path) -> tuple[CLIPVisionConfig, dict[str, Tensor]]:
     values = read_json(tower / "config.json")
     values = values.get("vision_config") or values
     names = CLIPVisionConfig().to_dict().keys() - {"model_type", "architectures", "transformers_version"}
-    clip = CLIPVisionConfig(**{k: v for k, v in values.items() if k in names}, attn_implementation="sdpa")
+    clip = CLIPVisionConfig(**{k: v for k, v in values.items() if k in names})
     with torch.device("meta"):
         wanted = _tower_names(clip)
     weights = {
@@ -238,11 +238,12 @@ def _tower_names(clip: CLIPVisionConfig) -> dict[str, str]:
 def _check(checkpoint: Checkpoint) -> None:
     """Everything fits together: said in the words of the person's files, before any weight is copied."""
     shape, weights, folder = checkpoint.shape, checkpoint.weights, checkpoint.folder
-    patches = (shape.clip.image_size // shape.clip.patch_size) ** 2
+    image_px, patch_px = cast(int, shape.clip.image_size), cast(int, shape.clip.patch_size)
+    patches = (image_px // patch_px) ** 2
     if patches != PATCHES:
         raise AffordAgentError(
-            f"the tower {checkpoint.tower} gives {patches} patches (image_size {shape.clip.image_size}, patch_size "
-            f"{shape.clip.patch_size}), the model needs {PATCHES}; --vision-tower must be CLIP ViT-L/14 at 224 px"
+            f"the tower {checkpoint.tower} gives {patches} patches (image_size {image_px}, patch_size {patch_px}), "
+            f"the model needs {PATCHES}; --vision-tower must be CLIP ViT-L/14 at 224 px"
         )
     projector = _tensor(weights, "model.mm_projector.weight")
     if projector.shape[1] != shape.clip.hidden_size:

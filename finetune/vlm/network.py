@@ -139,7 +139,7 @@ class AffordanceVlm(nn.Module):
             side = 4 * self.shape.sam.grid
             return hidden.new_zeros(0, side, side)
         to_prompt, dtype = self.model.text_hidden_fcs[0], sam.mask_decoder.iou_token.weight.dtype
-        prompts = to_prompt(hidden.to(to_prompt[0].weight.dtype))
+        prompts = to_prompt(hidden.to(next(to_prompt.parameters()).dtype))
         _, dense = sam.prompt_encoder(points=None, boxes=None, masks=None)
         masks, _ = sam.mask_decoder(
             image_embeddings=image.to(dtype),

@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,8 @@ def memory_need(
     weights = plain * dtype.itemsize + (quantized * WEIGHT_BYTES[load_in] if load_in else 0)
     llama, sam = shape.llama, shape.sam
     attention = sam.heads * sam.grid**4 * ATTENTION_COPIES
-    cache = 2 * llama.num_hidden_layers * llama.num_key_value_heads * llama.head_dim * llama.max_position_embeddings
+    heads, head_width = cast(int, llama.num_key_value_heads), cast(int, llama.head_dim)
+    cache = 2 * llama.num_hidden_layers * heads * head_width * llama.max_position_embeddings
     return MemoryNeed(round(weights), round((attention + cache) * dtype.itemsize))
 
 
@@ -79,7 +80,7 @@ def check_memory(
         ("dtype bf16 with load_in 8bit", torch.bfloat16, "8bit"),
         ("dtype bf16 with load_in 4bit", torch.bfloat16, "4bit"),
     ]
-    smaller = [(name, memory_need(sizes, shape, *option).total) for name, *option in options]
+    smaller = [(name, memory_need(sizes, shape, low, way).total) for name, low, way in options]
     fits = [f"{name} needs {_gb(total)}" for name, total in smaller if total <= min(free, need.total - 1)]
     least = min(total for _, total in smaller)
     raise AffordAgentError(
@@ -154,6 +155,7 @@ def _quantized(weight: Tensor, dtype: torch.dtype, load_in: LoadIn) -> nn.Module
 
     rows, columns = weight.shape
     sizes: dict[str, Any] = {"input_features": columns, "output_features": rows, "bias": False, "device": "meta"}
+    layer: nn.Module
     if load_in == "8bit":
         layer = bnb.nn.Linear8bitLt(**sizes, has_fp16_weights=False, threshold=6.0)
         layer.weight = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)

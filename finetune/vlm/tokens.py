@@ -120,7 +120,8 @@ class Tokens:
 
     def _decode_run(self, ids: list[int]) -> str:
         special = {i: t for t, i in self._special.items()}
-        text, pieces, after_special = "", [], False
+        text, after_special = "", False
+        pieces: list[int] = []
         for place, i in enumerate(ids):
             if i in special:
                 text += " " * (place > 0 and not after_special) + self.model.decode(pieces) + special[i]
