@@ -11,7 +11,6 @@ import numpy as np
 from fastapi import Request
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ValidationError
-from starlette.exceptions import HTTPException
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.tools.vlm_wire import Picture, SegmentRequest, from_base64
@@ -40,11 +39,12 @@ class Limits:
     retry_after_s: int = 2
 
 
-class Refusal(HTTPException):
+class Refusal(AffordAgentError):
     """An answer other than 200, as typed JSON."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(status, {"code": code, "message": message}, headers)
+        super().__init__(message)
+        self.status, self.code, self.headers = status, code, headers
 
 
 class ImgMaskRequest(BaseModel):

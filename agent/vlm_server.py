@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -147,24 +147,30 @@ def create_app(
         answer, _ = await ask(request, asked)
         return await run_in_threadpool(reference_reply, answer)
 
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> JSONResponse:
+        return _error(error.status, error.code, str(error), error.headers)
+
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        detail = error.detail
-        if not isinstance(detail, dict):  # no such path, or another method
-            detail = {"code": "no_such_endpoint", "message": f"{detail}: POST {SEGMENT}, POST /img_mask, GET {HEALTH}"}
-        return JSONResponse({"error": detail}, error.status_code, error.headers)
+    async def elsewhere(request: Request, error: HTTPException) -> JSONResponse:
+        """No such path, or another method."""
+        message = f"{error.detail}: POST {SEGMENT}, POST /img_mask, GET {HEALTH}"
+        return _error(error.status_code, "no_such_endpoint", message, error.headers)
 
     @app.exception_handler(AffordAgentError)
     async def unanswerable(request: Request, error: AffordAgentError) -> JSONResponse:
-        code = error.code if isinstance(error, StageFailure) else "model_refused"
-        return JSONResponse({"error": {"code": code, "message": str(error)}}, 422)
+        return _error(422, error.code if isinstance(error, StageFailure) else "model_refused", str(error))
 
     @app.exception_handler(Exception)
     async def crashed(request: Request, error: Exception) -> JSONResponse:
         message = f"the model failed with {type(error).__name__}; the server's log has the traceback"
-        return JSONResponse({"error": {"code": "model_failed", "message": message}}, 500)
+        return _error(500, "model_failed", message)
 
     return app
+
+
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
 def _ask(predictor: Vlm, image: Picture, asked: SegmentRequest) -> VlmAnswer:
