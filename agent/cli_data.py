@@ -1,4 +1,4 @@
-"""`affordagent data` and `affordagent train-vlm`: data sets of the published layout, and training on them."""
+"""`affordagent data`, `train-vlm` and `export-vlm`: data sets of the published layout, and training on them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 def add(commands: Any) -> None:
     """Add the commands to the parser's `commands`."""
     _add_data(commands)
+    _add_training(commands)
 
 
 def _add_data(commands: Any) -> None:
@@ -170,3 +171,42 @@ def _print_columns(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         cells = (c.rjust(w) if c[:1].isdigit() else c.ljust(w) for c, w in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+
+
+def _add_training(commands: Any) -> None:
+    from affordagent.finetune.vlm.train_args import add_arguments
+
+    train = commands.add_parser("train-vlm", help="train an AffordanceVLM (docs/training.md)")
+    add_arguments(train)
+    train.set_defaults(handler=_train)
+
+    export = commands.add_parser("export-vlm", help="a training run's best weights as a model of its own")
+    export.add_argument("--run", type=Path, required=True, help="folder of the run")
+    export.add_argument("--out", type=Path, required=True, help="new folder for the model")
+    export.add_argument(
+        "--format", choices=("published", "safetensors"), default="safetensors", help="(default %(default)s)"
+    )
+    export.add_argument("--base", type=Path, help="where the model is that training began with, if it has moved")
+    export.add_argument("--vision-tower", type=Path, help="where the CLIP tower is, if it has moved")
+    export.add_argument("--dtype", default="auto", help="auto (default: as the base's), fp32, bf16, fp16")
+    export.set_defaults(handler=_export)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from affordagent.finetune.vlm.train_args import need_training_packages
+
+    need_training_packages()
+    from affordagent.finetune.vlm.train import run
+
+    return run(args)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from affordagent.finetune.vlm.train_args import need_training_packages
+
+    need_training_packages()
+    from affordagent.finetune.vlm.export import export
+
+    origin = export(args.run, args.out, args.format, base=args.base, vision_tower=args.vision_tower, dtype=args.dtype)
+    print(f"{args.out}: {origin} of {args.run}, merged, as {args.format}")
+    return 0
