@@ -11,6 +11,7 @@ def add(commands: Any) -> None:
     """Add the commands to the parser's `commands`."""
     _add_vlm(commands)
     _add_serve(commands)
+    _add_start(commands)
 
 
 def _add_vlm(commands: Any) -> None:
@@ -87,4 +88,21 @@ def _serve(args: argparse.Namespace) -> int:
         raise AffordAgentError(f"--max-body-mb is {args.max_body_mb:g}, must be above 0")
     model = Model(args.checkpoint, args.vision_tower, args.dtype, args.device, args.load_in)
     serve(model, args.host, args.port, args.token, Limits(body_bytes=round(1e6 * args.max_body_mb)))
+    return 0
+
+
+def _add_start(commands: Any) -> None:
+    start = commands.add_parser("start-vlm", help="put LLaVA and SAM together to an AffordanceVLM to be trained")
+    start.add_argument("--llava", type=Path, required=True, help="folder of a LLaVA 1 with its projector")
+    start.add_argument("--sam", type=Path, required=True, help="Segment Anything's file, e.g. sam_vit_h_4b8939.pth")
+    start.add_argument("--out", type=Path, required=True, help="new folder")
+    start.add_argument("--seed", type=int, default=0, help="of the weights that are new (default %(default)s)")
+    start.set_defaults(handler=_start)
+
+
+def _start(args: argparse.Namespace) -> int:
+    from affordagent.finetune.vlm.start import put_together
+
+    put_together(args.llava, args.sam, args.out, seed=args.seed)
+    print(args.out)
     return 0

@@ -335,6 +335,18 @@ def test_loading_refuses_what_does_not_fit(made, monkeypatch):
         VlmPredictor(*made)
 
 
+def test_the_network_is_never_asked(copied, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    assert len(logits(copied)) == 2
+    shutil.rmtree(copied.parent / "vision_tower")
+    with pytest.raises(AffordAgentError, match="--vision-tower"):
+        VlmPredictor(copied)
+
+
 def test_command_answers_and_saves(made, tmp_path, capsys):
     from PIL import Image
 

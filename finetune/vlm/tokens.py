@@ -35,8 +35,8 @@ class Tokens:
     added: dict[str, int]
 
     @classmethod
-    def load(cls, folder: Path) -> Tokens:
-        """Read `tokenizer.model` and the added tokens of a checkpoint folder.
+    def load(cls, folder: Path, *, complete: bool = True) -> Tokens:
+        """Read `tokenizer.model` and the added tokens of a checkpoint folder. complete: the model's own must be there.
 
         Raises:
             AffordAgentError: a file is missing or broken, or one of [SEG], [AFF], <im_start>, <im_end> is not there.
@@ -50,7 +50,7 @@ class Tokens:
             raise AffordAgentError(f"{file} is not a sentencepiece model: {error}") from error
         added = _added_tokens(folder)
         for token in (SEG, AFF, IMAGE_START, IMAGE_END):
-            if token not in added:
+            if complete and token not in added:
                 raise AffordAgentError(
                     f"{token} is not in the vocabulary of {folder} (added tokens: {', '.join(added) or 'none'}); "
                     "this is not an AffordanceVLM checkpoint, or its added_tokens.json is not the published one"
@@ -76,7 +76,7 @@ class Tokens:
         return self.model.unk_id()
 
     def __len__(self) -> int:
-        return max(self.model.vocab_size(), *(i + 1 for i in self.added.values()))
+        return max([self.model.vocab_size(), *(i + 1 for i in self.added.values())])
 
     def encode(self, text: str) -> list[int]:
         """Ids of a conversation: <s>, then the text with the picture ("<image>") as one -200."""

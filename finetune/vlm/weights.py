@@ -32,7 +32,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
-        tensors |= _read_file(file)
+        tensors |= read_file(file)
     return tensors
 
 
@@ -56,7 +56,12 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _read_file(file: Path) -> dict[str, Tensor]:
+def read_file(file: Path) -> dict[str, Tensor]:
+    """The tensors of one file, mapped.
+
+    Raises:
+        AffordAgentError: it is not there, broken, or holds more than plain tensors.
+    """
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
