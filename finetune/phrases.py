@@ -6,7 +6,7 @@ Train and test texts are apart (no sentence in both), but written by one small g
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Literal, TypedDict
@@ -57,6 +57,7 @@ def sample_text(
     ambiguous: bool,
     split: Split,
     style: Style,
+    but_not: Collection[str] = (),
 ) -> str:
     """One text that means an object of `category`.
 
@@ -65,13 +66,15 @@ def sample_text(
         part: part to hold, named by some templates; None or "body" for things held anywhere.
         ambiguous: another object of the same category is in the picture.
         style: "template" has the name only, "easy" a functional sentence with the name, "hard" one without the name.
+        but_not: categories that a functional sentence without the name must not serve as well.
 
     Raises:
         KeyError: no phrases for this category in this split.
+        ValueError: no phrase serves this category alone.
     """
     texts = phrases()
     if style == "hard":
-        phrase = _pick(rng, texts[split][category])
+        phrase = _pick(rng, functional_phrases(category, split, but_not))
         return _pick(rng, COLOURED[split]).format(phrase=phrase, colour=colour) if ambiguous else phrase
     name = _name(rng, category)
     if ambiguous or rng.random() < 0.3:
@@ -82,6 +85,31 @@ def sample_text(
     if part in (None, "body"):
         templates = [t for t in templates if "{part}" not in t]
     return _pick(rng, templates).format(name=name, part=part)
+
+
+@cache
+def _meanings(split: Split) -> dict[str, frozenset[str]]:
+    """Functional phrase -> every category it is listed under."""
+    found: dict[str, set[str]] = {}
+    for category, texts in phrases()[split].items():
+        for text in texts:
+            found.setdefault(text, set()).add(category)
+    return {text: frozenset(categories) for text, categories in found.items()}
+
+
+def functional_phrases(category: str, split: Split, but_not: Collection[str] = ()) -> list[str]:
+    """The functional phrases of a category that serve none of the categories `but_not` as well.
+
+    Raises:
+        KeyError: no phrases for this category in this split.
+        ValueError: every phrase serves one of the others too.
+    """
+    others = frozenset(but_not) - {category}
+    texts = phrases()[split][category]
+    kept = [text for text in texts if not _meanings(split)[text] & others]
+    if not kept:
+        raise ValueError(f"all {len(texts)} {split} phrases of {category} also serve one of {sorted(others)}")
+    return kept
 
 
 def _name(rng: np.random.Generator, category: str) -> str:

@@ -11,7 +11,6 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from affordagent.finetune.mini_texts import STYLES
 from affordagent.finetune.phrases import Split, Style, phrases, sample_text
 
 MIN_PART_PX = 30
-TRIES = 20
 NEGATIVES = 1  # questions a picture about things that are not there
 SOURCES = {"train": "rendered", "val": "rendered", "test": "rendered", "novel": "rendered_novel"}
 
@@ -56,9 +54,10 @@ def _positives(row: Row, rng: np.random.Generator) -> Iterator[Sample]:
         label = thing["slot"] * 8 + thing["part_index"]
         others = {t["category"] for t in row.record["objects"]} - {thing["category"]}
         for style in _styles(thing["category"], split):
-            text = _text(rng, thing["category"], thing["colour"], thing["part"], bool(alike), split, style, others)
-            if text is not None:
-                yield _sample(row, text, thing["category"], style, str(row.path("labels.png")), label)
+            text = sample_text(
+                rng, thing["category"], thing["colour"], thing["part"], bool(alike), split, style, others
+            )
+            yield _sample(row, text, thing["category"], style, str(row.path("labels.png")), label)
 
 
 def _negatives(row: Row, count: int, rng: np.random.Generator) -> Iterator[Sample]:
@@ -69,34 +68,8 @@ def _negatives(row: Row, count: int, rng: np.random.Generator) -> Iterator[Sampl
         styles = _styles(category, split)
         style = styles[int(rng.integers(len(styles)))]
         known = catalogue().get(category)
-        text = _text(rng, category, "red", known.part if known else None, False, split, style, present)
-        if text is not None:
-            yield _sample(row, text, category, style, None, None)
-
-
-def _text(
-    rng: np.random.Generator,
-    category: str,
-    colour: str,
-    part: str | None,
-    ambiguous: bool,
-    split: Split,
-    style: Style,
-    others: set[str],
-) -> str | None:
-    """A text that means none of the `others` as well; None when there is hardly one."""
-    shared = frozenset[str]().union(*(_shared(category, other, split) for other in others))
-    for _ in range(TRIES):
-        text = sample_text(rng, category, colour, part, ambiguous, split, style)
-        if style != "hard" or not any(phrase in text for phrase in shared):
-            return text
-    return None
-
-
-@cache
-def _shared(one: str, other: str, split: Split) -> frozenset[str]:
-    """Functional phrases that serve for both categories."""
-    return frozenset(phrases()[split].get(one, ())) & frozenset(phrases()[split].get(other, ()))
+        text = sample_text(rng, category, "red", known.part if known else None, False, split, style, present)
+        yield _sample(row, text, category, style, None, None)
 
 
 def _sample(row: Row, text: str, category: str, style: Style, mask: str | None, label: int | None) -> Sample:
