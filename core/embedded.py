@@ -107,7 +107,8 @@ def lite0_weights() -> dict[str, Any]:
 def lite0_classifier() -> torch.nn.Module:
     """ImageNet-1k classifier in eval mode: (N, 3, 224, 224) normalised RGB -> (N, 1000) logits."""
     import timm
+    import torch
 
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     model.load_state_dict(lite0_weights(), strict=False)
-    return model.eval()
+    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

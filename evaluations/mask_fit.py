@@ -1,14 +1,16 @@
-"""Fits the grounding tool's pick weights and its confidence on the validation set, with training phrases (the test
+"""Fits the grounding tool's pick weights and its confidence on development sets, with development phrases (the test
 phrases stay unseen), and writes them into the checkpoint's `config.json`.
 
-The pick is a conditional logit (McFadden 1974): P(proposal) = softmax(weights . voices), weights >= 0. The confidence
-is a logistic function of the chosen mask's traits, fitted to "right thing and part IoU >= 0.5"; a quarter of the texts
-ask for a category that is not in the picture, and count as wrong.
+The pick is a conditional logit (McFadden 1974): P(proposal) = softmax(weights . voices), weights >= 0, one set of
+weights for things the network was trained on and one for others. The confidence is a logistic function of the chosen
+mask's traits, fitted to "right thing and part IoU >= 0.5"; some texts ask for a thing that is not in the picture, and
+count as wrong.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,50 @@ import numpy as np
 from scipy.optimize import minimize
 
 from affordagent.core.geometry import Array
-from affordagent.evaluations.masks import STYLES, Setting, judge, looks, own_proposal, query_of, spread, text_of
+from affordagent.evaluations.masks import (
+    STYLES,
+    Setting,
+    absent_text,
+    judge,
+    looks,
+    own_proposal,
+    query_of,
+    spread,
+    text_of,
+)
 from affordagent.finetune.mini_data import list_rows, object_mask
-from affordagent.finetune.phrases import phrases, sample_text
 from affordagent.tools.affordance_vlm import DEFAULT_CONFIDENCE, VOICES, AffordanceTool
 
-ABSENT = 0.25
+ABSENT = 0.35
 PRIOR = 0.02  # weight of the squared weights
 
 
-def fit_pick(choices: list[tuple[Array, int]]) -> dict[str, float]:
-    """Weights of the voices from (voices (P, V), right proposal) of many texts."""
+@dataclass(frozen=True)
+class Choice:
+    """voices: (P, V); trained: how much of the wish the network knows; own: the right proposal."""
+
+    voices: Array
+    trained: float
+    own: int
+
+    @property
+    def features(self) -> Array:
+        """(P, 2 V): the voices as far as the network knows the wish, and as far as it does not."""
+        return np.concatenate([self.trained * self.voices, (1 - self.trained) * self.voices], axis=1)
+
+
+def fit_pick(choices: list[Choice]) -> tuple[dict[str, float], dict[str, float]]:
+    """Weights of the voices for trained things, and for others."""
+    features = [choice.features for choice in choices]
 
     def loss(weights: Array) -> float:
-        logits = [voices @ weights for voices, _ in choices]
-        right = [z[own] - np.logaddexp.reduce(z) for z, (_, own) in zip(logits, choices, strict=True)]
+        logits = [f @ weights for f in features]
+        right = [z[c.own] - np.logaddexp.reduce(z) for z, c in zip(logits, choices, strict=True)]
         return -float(np.mean(right)) + PRIOR * float(weights @ weights)
 
-    start = np.full(len(VOICES), 0.3)
-    best = minimize(loss, start, bounds=[(0.0, 5.0)] * len(VOICES))
-    return dict(zip(VOICES, np.round(best.x, 4).tolist(), strict=True))
+    start = np.full(2 * len(VOICES), 0.3)
+    best = np.round(minimize(loss, start, bounds=[(0.0, 5.0)] * len(start)).x, 4).tolist()
+    return dict(zip(VOICES, best, strict=False)), dict(zip(VOICES, best[len(VOICES) :], strict=True))
 
 
 def fit_confidence(traits: list[dict[str, float]], right: list[bool]) -> dict[str, float]:
@@ -51,46 +77,42 @@ def fit_confidence(traits: list[dict[str, float]], right: list[bool]) -> dict[st
     return dict(zip(names, np.round(best.x, 4).tolist(), strict=True))
 
 
-def fit(tool: AffordanceTool, data: Path, images: int, setting: Setting) -> dict[str, Any]:
-    """Both fits; returns what was written and how well it does on the data it was fitted to."""
-    rows = spread(list_rows(data), images)
-    choices: list[tuple[Array, int]] = []
-    for row, look, asked, rng in looks(tool, rows, setting):
+def fit(tool: AffordanceTool, data: list[Path], images: int, setting: Setting) -> dict[str, Any]:
+    """Fit on at most `images` pictures of each set, write the checkpoint's config, return it with what it scores."""
+    seen = [look for folder in data for look in looks(tool, spread(list_rows(folder), images), setting)]
+    choices = []
+    for row, look, asked, rng in seen:
         labels = row.labels()
         for target in asked:
             own = own_proposal(look.scene, object_mask(labels, target.thing["slot"]))
             for style in STYLES:
-                query = query_of(text_of(target, style, rng, "train"))
+                ranking = tool.rank(look, query_of(text_of(target, style, rng, "dev")))
                 if own is not None and len(look.scene.proposals) > 1:
-                    choices.append((tool.rank(look, query).voices, own))
-    tool.predictor.config["pick"] = fit_pick(choices)
-    traits, right = _confidence_trials(tool, data, images, setting)
-    tool.predictor.config["confidence"] = fit_confidence(traits, right)
+                    choices.append(Choice(ranking.voices, ranking.trained, own))
+    config = tool.predictor.config
+    config["pick"], config["pick_untrained"] = fit_pick(choices)
+    traits, right = _confidence_trials(tool, seen)
+    config["confidence"] = fit_confidence(traits, right)
     path = tool.checkpoint / "config.json"
-    path.write_text(json.dumps(tool.predictor.config, indent=1) + "\n", encoding="utf-8")
-    weights = np.array([tool.predictor.config["pick"][voice] for voice in VOICES])
-    alone = {v: float(np.mean([c[:, i].argmax() == own for c, own in choices])) for i, v in enumerate(VOICES)}
-    together = float(np.mean([(c @ weights).argmax() == own for c, own in choices]))
-    return {**tool.predictor.config, "pick_alone": alone, "pick_together": together, "texts": len(choices)}
+    path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    weights = np.array([config[kind][voice] for kind in ("pick", "pick_untrained") for voice in VOICES])
+    return {
+        **config,
+        "pick_right": float(np.mean([(c.features @ weights).argmax() == c.own for c in choices])),
+        "texts": len(choices),
+    }
 
 
-def _confidence_trials(
-    tool: AffordanceTool, data: Path, images: int, setting: Setting
-) -> tuple[list[dict[str, float]], list[bool]]:
+def _confidence_trials(tool: AffordanceTool, seen: list[Any]) -> tuple[list[dict[str, float]], list[bool]]:
     traits, right = [], []
-    for row, look, asked, rng in looks(tool, spread(list_rows(data), images), setting):
+    for row, look, asked, rng in seen:
+        here = {thing["category"] for thing in row.record["objects"]}
         for target in asked:
             style = STYLES[int(rng.integers(len(STYLES)))]
-            here = {thing["category"] for thing in row.record["objects"]}
-            absent = sorted(set(phrases()["train"]) - here)
-            if rng.random() < ABSENT:
-                text = sample_text(rng, str(rng.choice(absent)), "red", None, False, "train", style)
-                trial, _ = judge(tool, row, look, target, style, text)
-                good = False
-            else:
-                trial, _ = judge(tool, row, look, target, style, text_of(target, style, rng, "train"))
-                good = trial.right and trial.iou >= 0.5
+            absent = bool(rng.random() < ABSENT)
+            text = absent_text(rng, here, style, "dev")[0] if absent else text_of(target, style, rng, "dev")
+            trial, _ = judge(tool, row, look, target, style, text)
             if trial.failure is None:
                 traits.append(trial.traits)
-                right.append(good)
+                right.append(not absent and trial.right and trial.iou >= 0.5)
     return traits, right

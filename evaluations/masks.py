@@ -3,8 +3,9 @@
     python -m affordagent.evaluations.masks --data DIR --out DIR [--proposals depth|truth] [--rgb-only] [--images N]
 
 Texts come from the test phrases only and go through the language stage. A trial counts the pick (Wilson interval), the
-IoU of the part given the right pick, and gIoU (mean) and cIoU (of sums) over all trials (bootstrap over trials). With
-`--fit` the weights of the tool's voices and its confidence are fitted instead (`mask_fit`, validation set only).
+IoU of the part given the right pick, and gIoU (mean) and cIoU (of sums) over all trials (bootstrap over trials). In
+every picture something that is not there is asked for, too: how often is it refused, and how often is what is there?
+With `--fit` the weights of the tool's voices and its confidence are fitted instead (`mask_fit`, development sets only).
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.agent.language.understand import understand
+from affordagent.agent.settings import Settings
+from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import AffordAgentError, StageFailure
+from affordagent.core.lexicon import lexicon
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, RgbdFrame, TableScene, box_of
 from affordagent.evaluations.statistics import bootstrap_mean, bootstrap_ratio, rate
 from affordagent.finetune.mini_data import CLUTTER, Row, list_rows, object_mask, part_mask
@@ -52,6 +56,7 @@ class Trial:
     union_px: int
     confidence: float
     failure: str | None = None
+    absent: str | None = None  # "known" or "unknown": the text asks for something that is not there
     traits: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -157,6 +162,17 @@ def text_of(target: Target, style: Style, rng: np.random.Generator, split: Split
     return sample_text(rng, thing["category"], thing["colour"], thing["part"], target.ambiguous, split, style)
 
 
+def absent_text(rng: np.random.Generator, here: set[str], style: Style, split: Split) -> tuple[str, str]:
+    """A text for something that is not among the categories `here`, and whether it is of the catalogue ("known") or,
+    half of the time, of the lexicon ("unknown")."""
+    if rng.random() < 0.5:
+        absent = str(rng.choice(sorted(set(catalogue()) - here)))
+        return sample_text(rng, absent, "red", None, False, split, style, but_not=here), "known"
+    strange = [name for name, thing in lexicon().items() if not here.intersection(thing.names)]
+    thing = lexicon()[str(rng.choice(strange))]
+    return str(rng.choice(thing.uses)) if style == "hard" else f"I need the {rng.choice(thing.names)}", "unknown"
+
+
 def judge(
     tool: AffordanceTool, row: Row, look: Look, target: Target, style: Style, text: str
 ) -> tuple[Trial, Mask | None]:
@@ -190,13 +206,22 @@ def summary(trials: list[Trial]) -> dict[str, Any]:
         "giou": [round(v, 4) for v in (mean, low, high)],
         "ciou": [round(v, 4) for v in bootstrap_ratio([(t.intersection_px, t.union_px) for t in trials])],
         "brier": round(float(np.mean([(t.confidence - (t.iou >= 0.5)) ** 2 for t in trials])), 4),
+        "refused": refused(trials),
     }
 
 
+def refused(trials: list[Trial]) -> dict[str, Any]:
+    """How often the answer is "not here"."""
+    least = Settings().present_above
+    return rate(sum(t.confidence < least for t in trials), len(trials))
+
+
 def evaluate(tool: AffordanceTool, data: Path, out: Path, images: int, setting: Setting) -> dict[str, Any]:
-    """Ask for `setting.per_image` things a picture in every style; writes trials.jsonl, summary.json, contact.png."""
+    """Ask for `setting.per_image` things a picture in every style, and for one that is not there; writes trials.jsonl,
+    summary.json, contact.png."""
     out.mkdir(parents=True, exist_ok=True)
     trials: list[Trial] = []
+    absent: list[Trial] = []
     tiles: list[tuple[Trial, NDArray[np.uint8]]] = []
     with (out / "trials.jsonl").open("w") as log:
         for row, look, asked, rng in looks(tool, spread(list_rows(data), images), setting):
@@ -209,12 +234,22 @@ def evaluate(tool: AffordanceTool, data: Path, out: Path, images: int, setting: 
                     failures = sum(t.iou < 0.5 for t, _ in tiles)
                     if (trial.iou < 0.5 and failures < TILES) or (trial.iou >= 0.5 and len(tiles) - failures < TILES):
                         tiles.append((trial, _tile(row, look, target, trial, mask)))
+            style = STYLES[int(rng.integers(len(STYLES)))]
+            text, kind = absent_text(rng, {thing["category"] for thing in row.record["objects"]}, style, "test")
+            trial = replace(judge(tool, row, look, asked[0], style, text)[0], category="", absent=kind)
+            absent.append(trial)
+            log.write(json.dumps(asdict(trial)) + "\n")
     groups: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         groups["all"].append(trial)
         groups[f"style {trial.style}"].append(trial)
         groups[f"category {trial.category}"].append(trial)
-    result = {"setting": asdict(setting), "data": data.name, **{k: summary(v) for k, v in sorted(groups.items())}}
+    result = {
+        "setting": asdict(setting),
+        "data": data.name,
+        **{k: summary(v) for k, v in sorted(groups.items())},
+        "absent": {kind: refused([t for t in absent if t.absent == kind]) for kind in ("known", "unknown")},
+    }
     (out / "summary.json").write_text(json.dumps(result, indent=1))
     contact_sheet(tiles, out / "contact.png")
     return result
@@ -247,7 +282,7 @@ def contact_sheet(tiles: list[tuple[Trial, NDArray[np.uint8]]], path: Path) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, nargs="+", help="one set; with --fit, several")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED_CHECKPOINT)
     parser.add_argument("--proposals", choices=("depth", "truth"), default="depth")
@@ -262,7 +297,9 @@ def main() -> None:
 
         print(json.dumps(fit(tool, given.data, given.images, replace(setting, per_image=2)), indent=1))
         return
-    result = evaluate(tool, given.data, given.out, given.images, setting)
+    if len(given.data) > 1:
+        parser.error("one --data at a time, except with --fit")
+    result = evaluate(tool, given.data[0], given.out, given.images, setting)
     print(json.dumps({k: v for k, v in result.items() if not k.startswith("category")}, indent=1))
 
 

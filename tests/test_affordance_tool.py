@@ -13,8 +13,9 @@ import pytest
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import Candidate, FunctionalQuery, Mask, RgbdFrame, TableScene
-from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT, AffordanceTool, largest_pieces, names_of
+from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT, AffordanceTool, largest_pieces, phrases_of
 from affordagent.tools.table import find_objects
+from affordagent.tools.vocabulary import wish_of
 
 
 def query(text: str, category: str, part: str | None = "handle", **attributes: str) -> FunctionalQuery:
@@ -118,14 +119,31 @@ def test_no_proposals_is_a_failure(tool: AffordanceTool, kitchen: tuple) -> None
         tool.find(frame, TableScene(scene.plane_camera, scene.height_m, []), query("the mug", "mug"))
 
 
-def test_names_come_from_candidates_words_or_the_text() -> None:
+def test_phrases_come_from_candidates_words_or_the_text() -> None:
     both = query("a red one", "mug", colour="red")
     both = both.model_copy(update={"candidates": [*both.candidates, Candidate(name="can", score=0.1, known=True)]})
-    names = names_of(both)
-    assert names.texts == ["the red mug", "the red can"]
-    assert names.weights.tolist() == pytest.approx([0.9, 0.1])
-    assert names_of(FunctionalQuery(text="the kettle", intent="pick", object_words="kettle")).texts == ["the kettle"]
-    assert names_of(FunctionalQuery(text="something hot", intent="pick")).texts == ["something hot"]
+    wish = wish_of(both)
+    assert phrases_of(both, wish) == ["the red mug", "the red can"]
+    assert wish.weights.tolist() == pytest.approx([0.9, 0.1])
+    kettle = FunctionalQuery(text="the kettle", intent="pick", object_words="kettle")
+    assert phrases_of(kettle, wish_of(kettle)) == ["the kettle"]
+    something = FunctionalQuery(text="something hot", intent="pick")
+    assert phrases_of(something, wish_of(something)) == ["something hot"]
+
+
+def test_what_the_network_was_trained_on_is_known(tool: AffordanceTool) -> None:
+    assert tool.knows("hammer")
+    assert not tool.knows("kettle")
+    assert not tool.knows("gizmo")
+
+
+def test_imagenet_is_asked_only_where_the_network_doubts(tool: AffordanceTool, kitchen: tuple) -> None:
+    frame, scene, _ = kitchen
+    look = tool.look(frame, scene)
+    tool.rank(look, query("the mug", "mug"))
+    assert 0 < len(look.classes) < len(scene.proposals)
+    tool.rank(look, FunctionalQuery(text="the kettle", intent="pick", object_words="kettle"))
+    assert len(look.classes) == len(scene.proposals)
 
 
 def test_specks_are_dropped() -> None:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raycast import Box, iou, raycast
 
-from affordagent.core.embedded import text_encoder
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import Candidate, FunctionalQuery
 from affordagent.robot.frame_cell import FrameCell
@@ -20,7 +19,8 @@ from affordagent.tools.attributes import colour_share
 from affordagent.tools.part_geometry import part_by_geometry
 from affordagent.tools.sizes import SIZES_M, size_likelihood
 from affordagent.tools.table import find_objects
-from affordagent.tools.tabletop import TabletopTool, confidence, vocabulary_of
+from affordagent.tools.tabletop import TabletopTool, confidence, object_posterior, wanted_share
+from affordagent.tools.vocabulary import known_things, wish_of
 
 
 def asks(
@@ -57,7 +57,7 @@ def test_real_things_are_named_and_absent_ones_missed(
     assert iou(found.mask, truth) > 0.9
     assert found.confidence > 0.6
     assert not found.evidence["absent"]
-    assert next(iter(found.evidence["looks_like"])) == (right.category or right.object_words)
+    assert (right.category or right.object_words) in found.evidence["looks_like"]  # the three likeliest of all things
     (absent,) = TabletopTool().find(frame, scene, wrong)
     assert absent.evidence["absent"]
     assert absent.confidence < 0.25
@@ -148,15 +148,17 @@ def test_sizes_tell_a_mug_from_a_spatula() -> None:
     mug, spatula = np.array([0.12, 0.08, 0.10]), np.array([0.30, 0.07, 0.02])
     assert size_likelihood("mug", mug) > 100 * size_likelihood("spatula", mug)
     assert size_likelihood("spatula", spatula) > 100 * size_likelihood("mug", spatula)
-    assert size_likelihood("kettle", mug) == size_likelihood("kettle", spatula) > 0
+    assert size_likelihood("kettle", spatula) < size_likelihood("kettle", np.array([0.22, 0.17, 0.2]))
+    assert size_likelihood("gizmo", mug) == size_likelihood("gizmo", spatula) > 0
     assert all(low < high for poses in SIZES_M.values() for pose in poses for low, high in pose)
 
 
-def test_the_stored_class_embeddings_are_those_of_the_names() -> None:
-    names, stored = appearance.class_names(), appearance.class_embeddings()
-    assert stored.shape == (len(names), 384)
-    some = [0, 100, 300, len(names) - 1]
-    fresh = text_encoder().sentences([f"a photo of a {names[i]}" for i in some])
+def test_the_stored_likenesses_are_those_of_the_words() -> None:
+    things, stored = known_things(), appearance.known_likenesses()
+    assert appearance.LIKENESSES.is_file()
+    assert stored.shape == (len(things), len(appearance.class_names()))
+    some = [0, 30, len(things) - 1]
+    fresh = appearance.likenesses([list(things.values())[i] for i in some])
     assert stored[some] == pytest.approx(fresh, abs=1e-3)
 
 
@@ -166,12 +168,15 @@ def test_every_category_has_a_size() -> None:
     assert set(SIZES_M) == set(catalogue())
 
 
-def test_the_wanted_words_enter_the_vocabulary() -> None:
-    vocabulary, weights = vocabulary_of(asks(words="kettle"))
-    assert dict(zip(vocabulary, weights, strict=True))["kettle"] == 1
-    assert weights.sum() == 1
-    vocabulary, weights = vocabulary_of(asks("mug"))
-    assert dict(zip(vocabulary, weights, strict=True))["mug"] == weights.sum() == 1
+def test_a_wish_of_another_word_gets_a_share_of_its_own() -> None:
+    classes = np.full((2, len(appearance.class_names())), 1 / len(appearance.class_names()), np.float32)
+    sizes_m = np.full((2, 3), np.nan)
+    for words, more in (("kettle", 0), ("gizmo", 1)):
+        wish = wish_of(asks(words=words))
+        posterior, names = object_posterior(classes, sizes_m, wish)
+        assert posterior.shape == (2, len(known_things()) + more)
+        assert posterior.sum(1) == pytest.approx(1)
+        assert wanted_share(posterior, names, wish) == pytest.approx(posterior[:, names.index(words)])
 
 
 def test_confidence_rises_with_the_score() -> None:

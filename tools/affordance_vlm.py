@@ -1,13 +1,15 @@
 """The trained grounding tool: which thing do the words mean, and where on it is the part to hold?
 
-The small AffordanceVLM compares every proposal with the person's text and with the names of the best candidates;
-ImageNet knowledge, colour and position words speak too. The weights of these voices and of the confidence were fitted
-on the validation set (`python -m affordagent.evaluations.masks --fit`) and lie in the checkpoint's `config.json`.
+The small AffordanceVLM compares every proposal with the person's text and with the names of all candidates; ImageNet
+knowledge with the size, colour and position words speak too. How much each voice weighs depends on whether the network
+was trained on what is wished for. The weights of the voices and of the confidence were fitted on development sets
+(`python -m affordagent.evaluations.masks --fit`) and lie in the checkpoint's `config.json`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +23,11 @@ from affordagent.core.embedded import lite0_classifier, text_encoder
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene
+from affordagent.tools.appearance import known_likenesses
 from affordagent.tools.attributes import attribute_factors
 from affordagent.tools.part_geometry import HANDLES, RIMS, part_by_geometry
-from affordagent.tools.tabletop import dimensions_of, object_posterior, vocabulary_of
+from affordagent.tools.tabletop import dimensions_of, object_posterior, wanted_share
+from affordagent.tools.vocabulary import Wish, known_things, wish_of
 
 if TYPE_CHECKING:
     from affordagent.finetune.mini_model import Features
@@ -34,13 +38,22 @@ SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "finetune" / "checkpoints" / "m
 # Who speaks on the pick: the network on the person's text, on the names, on the names against those of all categories;
 # ImageNet knowledge with the size; colour, place and size words.
 VOICES = ("own_words", "names", "among", "looks", "attributes")
-DEFAULT_PICK = {"own_words": 0.8, "names": 0.5, "among": 0.5, "looks": 0.5, "attributes": 0.6}
-DEFAULT_CONFIDENCE = {"bias": -0.8, "log_share": 0.3, "level": 0.6, "among": 0.4, "certainty": 1.7, "overlap": 0.0}
-MAX_NAMES = 4
-LEAST_CANDIDATE = 0.05
+DEFAULT_PICK = {"own_words": 0.4, "names": 0.6, "among": 0.3, "looks": 0.7, "attributes": 0.6}
+DEFAULT_PICK_UNTRAINED = {"own_words": 0.1, "names": 0.1, "among": 0.0, "looks": 1.0, "attributes": 0.6}
+DEFAULT_CONFIDENCE = {
+    "bias": -0.8,
+    "untrained": 0.0,
+    "log_share": 0.3,
+    "level": 0.4,
+    "among": 0.3,
+    "looks": 0.3,
+    "certainty": 1.7,
+    "overlap": 0.0,
+}
+LEAST_LOOKS = 0.02  # what ImageNet knowledge grants anything
+OUT_OF_THE_RACE = 0.01  # share of the best one's by the network alone, below which ImageNet is not asked
 PLAUSIBLE = 0.15  # share of the best one's
 OTHER_PART_FACTOR = 0.7  # on the confidence, when another part is wanted than the one that was learned
-UNKNOWN_FACTOR = 0.6  # where language found no known category: the fit of the confidence saw known ones only
 MIN_PART_PX = 25
 LEAST_PART = 0.05  # of the object, for a part nobody asked for
 DOUBTFUL = 0.25  # probability from which pixels count where none reaches 0.5
@@ -48,49 +61,46 @@ WHOLE = ("body", "middle", "side")  # parts that mean a thing held anywhere
 
 
 @dataclass(frozen=True)
-class Names:
-    """What the thing may be called, with weights that add up to 1."""
-
-    texts: list[str]
-    weights: Array
-
-
-@dataclass(frozen=True)
 class Look:
-    """What is seen before any words. features: the network's, of all proposals; classes: (P, C) ImageNet posterior.
-    dimensions_m: (P, 3) length, width, height."""
+    """What is seen before any words. features: the network's, of all proposals; dimensions_m: (P, 3) length, width,
+    height; classes: (C,) ImageNet posterior of the proposals (by index) that it was asked for."""
 
     frame: RgbdFrame
     scene: TableScene
     view: View
     features: Features
-    classes: NDArray[np.float32]
     dimensions_m: Array
+    classes: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def classes_of(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """(len(indices), C), each computed once."""
+        from affordagent.tools.appearance import class_posterior
+
+        new = [i for i in indices if i not in self.classes]
+        if new:
+            found = class_posterior(self.frame, [self.scene.proposals[i] for i in new])
+            self.classes.update(zip(new, found, strict=True))
+        return np.stack([self.classes[i] for i in indices])
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """voices: (P, len(VOICES)); share: (P,), adds up to 1; level: (P,) logit of the names by the CLIP-like head."""
+    """voices: (P, len(VOICES)); share: (P,), adds up to 1; level: (P,) logit of the names by the CLIP-like head; text:
+    what the part is asked for by; trained: how much of the wish the network was trained on, 0 to 1."""
 
     voices: Array
     share: Array
     level: Array
-    names: Names
+    text: str
+    trained: float
 
 
-def names_of(query: FunctionalQuery) -> Names:
-    """'the {colour} {name}' for the likeliest candidates, or for the person's own word, or the whole text."""
+def phrases_of(query: FunctionalQuery, wish: Wish) -> list[str]:
+    """'the {colour} {name}' for every name of the wish; a whole text stays as it is."""
     colour = query.attributes.get("colour")
-    known = [(c.name, c.score) for c in query.candidates if c.score >= LEAST_CANDIDATE][:MAX_NAMES]
-    if not known and query.category:
-        known = [(query.category, 1.0)]
-    if not known and query.object_words:
-        known = [(query.object_words, 1.0)]
-    if not known:
-        return Names([query.text], np.ones(1))
-    weights = np.array([score for _, score in known])
-    texts = [f"the {colour} {name}" if colour else f"the {name}" for name, _ in known]
-    return Names(texts, weights / weights.sum())
+    if wish.names == (query.text,):
+        return [query.text]
+    return [f"the {colour} {name}" if colour else f"the {name}" for name in wish.names]
 
 
 class AffordanceTool:
@@ -110,6 +120,7 @@ class AffordanceTool:
         _ = self.predictor
         text_encoder()
         lite0_classifier()
+        known_likenesses()
 
     def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
         """Masks of the part, the choice first, then the runner-up where it is plausible.
@@ -137,19 +148,25 @@ class AffordanceTool:
     def look(self, frame: RgbdFrame, scene: TableScene) -> Look:
         """What is seen of the proposals, before any words."""
         from affordagent.finetune.mini_predictor import View
-        from affordagent.tools.appearance import class_posterior
 
         has_depth = bool((frame.depth_m > 0).any())
         view = View(frame.color, frame.camera, frame.depth_m if has_depth else None, scene.plane_camera)
         features = self.predictor.look(view, [p.mask for p in scene.proposals])
-        return Look(frame, scene, view, features, class_posterior(frame, scene.proposals), dimensions_of(frame, scene))
+        return Look(frame, scene, view, features, dimensions_of(frame, scene))
 
     def rank(self, look: Look, query: FunctionalQuery) -> Ranking:
         """How well each proposal fits the words."""
-        names = names_of(query)
-        voices, level = self._voices(look, query, names)
-        by_voice = self.predictor.config.get("pick", DEFAULT_PICK)
-        weights = np.array([by_voice[voice] for voice in VOICES])
+        wish = wish_of(query)
+        phrases = phrases_of(query, wish)
+        trained = float(sum(w for name, w in zip(wish.names, wish.weights, strict=True) if self.knows(name)))
+        weights = self._weights(trained)
+        voices, level = self._network_voices(look, query, wish, phrases)
+        share = _softmax(voices @ weights)
+        race = np.flatnonzero(share >= OUT_OF_THE_RACE * share.max()).tolist()
+        posterior, names = object_posterior(look.classes_of(race), look.dimensions_m[race], wish)
+        looks = np.full(len(share), np.log(LEAST_LOOKS))
+        looks[race] = np.log(wanted_share(posterior, names, wish) + LEAST_LOOKS)
+        voices[:, VOICES.index("looks")] = looks
         share = _softmax(voices @ weights)
         if query.attributes:
             rivals = share > PLAUSIBLE * share.max()
@@ -157,26 +174,32 @@ class AffordanceTool:
             factors, _ = attribute_factors(look.frame, proposals, look.dimensions_m, rivals, query.attributes)
             voices[:, VOICES.index("attributes")] = np.log(factors)
             share = _softmax(voices @ weights)
-        return Ranking(voices, share, level, names)
+        return Ranking(voices, share, level, phrases[int(wish.weights.argmax())], trained)
 
-    def _voices(self, look: Look, query: FunctionalQuery, names: Names) -> tuple[Array, Array]:
-        """(P, len(VOICES)) logarithms of how well each proposal fits, by voice, and (P,) the logit of the names; the
-        attributes' voice is left at 0."""
+    def knows(self, name: str) -> bool:
+        """Was the network trained on things of that name?"""
+        trained = self.predictor.config.get("things", list(catalogue()))
+        return name in trained or any(word in trained for word in known_things().get(name, ()))
+
+    def _weights(self, trained: float) -> Array:
+        """(len(VOICES),) between those for things the network was trained on and those for others."""
+        ours = self.predictor.config.get("pick", DEFAULT_PICK)
+        others = self.predictor.config.get("pick_untrained", DEFAULT_PICK_UNTRAINED)
+        return np.array([trained * ours[voice] + (1 - trained) * others[voice] for voice in VOICES])
+
+    def _network_voices(
+        self, look: Look, query: FunctionalQuery, wish: Wish, phrases: list[str]
+    ) -> tuple[Array, Array]:
+        """(P, len(VOICES)) logarithms of how well each proposal fits, the network's voices only, the others left at
+        0; and (P,) the logit of the names."""
         known = [f"the {name}" for name in catalogue()]
-        logits = self.predictor.compare(look.features, [query.text, *names.texts, *known])
-        named = logits[:, 1 : 1 + len(names.texts)] + np.log(names.weights)
+        logits = self.predictor.compare(look.features, [query.text, *phrases, *known])
+        named = logits[:, 1 : 1 + len(phrases)] + np.log(wish.weights)
         level = _log_sum(named)
-        anything = _log_sum(np.concatenate([logits[:, 1 + len(names.texts) :], level[:, None]], axis=1))
-        vocabulary, wanted = vocabulary_of(query)
-        fits = object_posterior(look.classes, look.dimensions_m, vocabulary) @ wanted
-        columns = [
-            _log_sigmoid(logits[:, 0]),
-            _log_sigmoid(level),
-            level - anything,
-            np.log(np.clip(fits, 0, 1) + 0.02),
-            np.zeros(len(fits)),
-        ]
-        return np.stack(columns, axis=1), level
+        anything = _log_sum(np.concatenate([logits[:, 1 + len(phrases) :], level[:, None]], axis=1))
+        nothing = np.zeros(len(level))
+        voices = [_log_sigmoid(logits[:, 0]), _log_sigmoid(level), level - anything, nothing, nothing]
+        return np.stack(voices, axis=1), level
 
     def part(self, look: Look, query: FunctionalQuery, ranking: Ranking, index: int) -> PartMask:
         """The masks on the proposal of that index.
@@ -185,8 +208,7 @@ class AffordanceTool:
             StageFailure: ("ground", grounding.empty_mask).
         """
         proposal = look.scene.proposals[index]
-        text = ranking.names.texts[int(ranking.names.weights.argmax())]
-        part_share, object_share = self.predictor.masks(look.view, proposal.mask, text)
+        part_share, object_share = self.predictor.masks(look.view, proposal.mask, ranking.text)
         whole = largest_pieces(object_share > 0.5)
         learned = largest_pieces((part_share > 0.5) & grown(whole))
         if learned.sum() < MIN_PART_PX:
@@ -200,15 +222,15 @@ class AffordanceTool:
                 f"{MIN_PART_PX} are needed: turn it so that the part is in view, or bring the camera nearer",
                 part_px=int(mask.sum()),
             )
-        if query.category not in catalogue():
-            factor *= UNKNOWN_FACTOR
         sure = part_share if how == "learned" else object_share
         overlap = float((whole & proposal.mask).sum() / max((whole | proposal.mask).sum(), 1))
         traits = {
             "bias": 1.0,
+            "untrained": 1 - ranking.trained,
             "log_share": float(np.log(ranking.share[index] + 1e-4)),
-            "level": float(ranking.level[index]),
-            "among": float(ranking.voices[index, VOICES.index("among")]),
+            "level": ranking.trained * float(ranking.level[index]),
+            "among": ranking.trained * float(ranking.voices[index, VOICES.index("among")]),
+            "looks": float(ranking.voices[index, VOICES.index("looks")]),
             "certainty": float(sure[mask].mean()),
             "overlap": overlap,
         }
@@ -219,7 +241,7 @@ class AffordanceTool:
             "proposal": proposal.id,
             "shares": {str(p.id): round(float(s), 4) for p, s in zip(proposals, ranking.share, strict=True)},
             "voices": dict(zip(VOICES, np.round(ranking.voices[index], 3).tolist(), strict=True)),
-            "phrases": [query.text, *ranking.names.texts],
+            "asked_for": ranking.text,
             "part_from": how,
             "traits": {name: round(value, 4) for name, value in traits.items()},
         }

@@ -8,10 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from affordagent.core.geometry import Array
+from affordagent.core.lexicon import lexicon
 
 Range = tuple[float, float]
 
-# Length and width of the footprint, height above the table; several poses where a thing may stand or lie.
+# Length and width of the footprint, height above the table; several poses where a thing may stand or lie. Those of
+# things outside the catalogue are in the lexicon.
 SIZES_M: dict[str, list[tuple[Range, Range, Range]]] = {
     "strainer": [((0.18, 0.40), (0.07, 0.24), (0.03, 0.12))],
     "fixed joint pliers": [((0.13, 0.24), (0.04, 0.12), (0.008, 0.03))],
@@ -42,10 +44,11 @@ SOFTNESS = 0.15  # log size: a thing 15 % outside its range keeps 60 % of its li
 UNKNOWN_SPAN = np.log(5.0)  # of a thing whose size nobody knows
 
 
-def size_likelihood(category: str, dimensions_m: Array) -> float:
-    """Likelihood of footprint length, footprint width and height (3,) for a category, per unit of log size; the same
-    for every category where the size is not known (NaN)."""
-    poses = SIZES_M.get(category)
+def size_likelihood(name: str, dimensions_m: Array) -> float:
+    """Likelihood of footprint length, footprint width and height (3,) for a thing, per unit of log size; the same for
+    every thing where the size is not known (NaN)."""
+    thing = lexicon().get(name)
+    poses = SIZES_M.get(name) or (thing.sizes_m if thing else None)
     if poses is None or not np.isfinite(dimensions_m).all():
         return float(UNKNOWN_SPAN**-3)
     size = np.log(np.maximum(dimensions_m, 1e-3))
