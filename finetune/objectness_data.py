@@ -63,7 +63,8 @@ def sample(row: Row, shape: tuple[int, int], rng: np.random.Generator) -> Sample
     area = np.bincount(ids.ravel())
     ids[(area < MIN_THING_PX)[ids]] = 0
     image = photometric(painted(np.asarray(image, np.uint8), ids, rng), rng)
-    covered = cv2.resize((ids > 0).astype(np.float32), (shape[1] // 2, shape[0] // 2), interpolation=cv2.INTER_AREA)
+    half = (shape[1] // 2, shape[0] // 2)
+    covered = np.asarray(cv2.resize((ids > 0).astype(np.float32), half, interpolation=cv2.INTER_AREA), np.float32)
     blocks = ids.reshape(shape[0] // 4, 4, shape[1] // 4, 4)
     things = np.unique(blocks.max((1, 3)), return_inverse=True)[1].reshape(shape[0] // 4, shape[1] // 4)
     if (ids > 0).all():
@@ -119,7 +120,7 @@ def lined(image: Image, rng: np.random.Generator) -> Image:
         x, y = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
         ends = [(int(x + s * reach * np.cos(angle)), int(y + s * reach * np.sin(angle))) for s in (-1, 1)]
         colour = (image.reshape(-1, 3).mean(0) * rng.uniform(0.1, 1.6)).clip(0, 255).tolist()
-        cv2.line(out, *ends, colour, int(rng.integers(1, 6)), cv2.LINE_AA)
+        cv2.line(out, ends[0], ends[1], colour, int(rng.integers(1, 6)), cv2.LINE_AA)
     return out
 
 
@@ -198,6 +199,6 @@ def _noise(shape: tuple[int, int], sigma_x: float, sigma_y: float, rng: np.rando
     """Smooth noise of unit variance, made coarse and enlarged where it is smooth."""
     step = max(1, int(min(sigma_x, sigma_y) / 2))
     coarse = rng.standard_normal((shape[0] // step + 2, shape[1] // step + 2)).astype(np.float32)
-    coarse = cv2.GaussianBlur(coarse, (0, 0), max(0.4, sigma_x / step), sigmaY=max(0.4, sigma_y / step))
-    fine = np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+    smooth = cv2.GaussianBlur(coarse, (0, 0), max(0.4, sigma_x / step), sigmaY=max(0.4, sigma_y / step))
+    fine = np.asarray(cv2.resize(smooth, shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
     return fine / max(float(fine.std()), 1e-6)
