@@ -217,13 +217,15 @@ def test_every_name_is_found_in_every_frame(name, frame):
 
 
 def test_packaged_embeddings_belong_to_todays_sentences():
-    texts, labels = retrieval.sentences()
+    meanings = retrieval.sentences()
+    texts = list(meanings)
     path = Path(retrieval.__file__).with_name(retrieval.EMBEDDINGS)
     with np.load(path, allow_pickle=False) as stored:
-        assert str(stored["digest"]) == retrieval._digest(texts), "python -m affordagent.agent.language.retrieval"
+        assert str(stored["digest"]) == retrieval._digest(meanings), "python -m affordagent.agent.language.retrieval"
     fresh = text_encoder().sentences(texts[::50])
     assert np.abs(fresh - retrieval.index().embeddings[::50]).max() < 2e-3
-    assert len(retrieval.index().labels) == len(labels)
+    assert retrieval.index().reading.weights.shape == (384, len(retrieval.labels()))
+    assert all(len(rows) for rows in retrieval.index().rows.values())
 
 
 def test_frozen_commands():

@@ -1,5 +1,5 @@
-"""Names of the catalogue in a text, and the part each plays: the object itself, what is done with it ("to hammer in a
-nail"), a landmark, or what is not meant."""
+"""Names of the catalogue and the lexicon in a text, and the part each plays: the object itself, what is done with it
+("to hammer in a nail"), a landmark, or what is not meant."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 from affordagent.agent.language.details import PARTS
 from affordagent.agent.language.words import PUNCTUATION
 from affordagent.core.catalogue import catalogue
+from affordagent.core.lexicon import lexicon
 
 Role = Literal["object", "deed", "instrument", "patient", "landmark", "negated"]
 
@@ -35,17 +36,23 @@ LIGHT = DETERMINERS | frozenset(
 
 @dataclass(frozen=True)
 class Mention:
-    """words[start:end] names these categories (more than one when the word is generic), with weights in (0, 1]."""
+    """words[start:end] names these categories (more than one when the word is generic), with weights in (0, 1], or one
+    thing of the lexicon."""
 
     start: int
     end: int
     categories: dict[str, float]
     role: Role
 
+    @property
+    def known(self) -> bool:
+        """Is it of the catalogue?"""
+        return not self.categories.keys() - catalogue().keys()
+
 
 @cache
 def _names() -> dict[tuple[str, ...], dict[str, float]]:
-    """Words of a name -> categories it may mean."""
+    """Words of a name -> what it may mean; the catalogue's names come before the lexicon's."""
     table: dict[tuple[str, ...], dict[str, float]] = {}
     for category in catalogue().values():
         for name in category.names:
@@ -56,6 +63,9 @@ def _names() -> dict[tuple[str, ...], dict[str, float]]:
             key = tuple(name.split())
             if not any(w == 1.0 and key in _exact(c) for c, w in table.get(key, {}).items()):
                 table.setdefault(key, {})[category.name] = weight
+    for thing in lexicon().values():
+        for name in thing.names:
+            table.setdefault(tuple(name.split()), {thing.name: 1.0})
     return table
 
 
@@ -96,7 +106,9 @@ def _lookup(words: list[str], start: int, length: int) -> dict[str, float]:
     span = words[start : start + length]
     if span == ["can"] and not _is_tin(words, start):
         return {}
-    for last in (span[-1], singular(span[-1]), span[-1].removesuffix("'s")):
+    word = span[-1]
+    stems = (word.removesuffix("'s"), word.removesuffix("es"), word.removesuffix("ies") + "y")
+    for last in (word, singular(word), *stems):
         categories = _names().get((*span[:-1], last)) or _names().get(("-".join((*span[:-1], last)),))
         if categories:
             return categories

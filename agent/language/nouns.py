@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from affordagent.agent.language.details import COLOURS, PARTS, SIZES
 from affordagent.agent.language.names import DETERMINERS, PREPOSITIONS, singular
 from affordagent.agent.language.words import PUNCTUATION
+from affordagent.core.lexicon import lexicon
 
 # Verbs that move a thing: their object is the thing itself, whatever it is.
 _STRONG = frozenset(
@@ -79,6 +80,8 @@ def _read_phrase(words: list[str], start: int) -> NounPhrase | None:
     end = at
     while end < len(words) and words[end][0] not in PUNCTUATION and words[end] not in _STOPPERS and end - at < 3:
         end += 1
+    if end == at and modifiers and words[at - 1] == modifiers[-1] and singular(modifiers[-1]) in lexicon():
+        at, modifiers = at - 1, modifiers[:-1]  # "the orange" is a fruit where no thing follows
     while end - at > 1 and words[end - 1] in PARTS:  # "the kettle lid": the kettle, by its lid
         end -= 1
     noun = [w.removesuffix("'s") for w in words[at:end]]

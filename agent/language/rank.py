@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from affordagent.agent.language.names import mentions
-from affordagent.agent.language.retrieval import category_scores
+from affordagent.agent.language.retrieval import neighbour_scores
 from affordagent.agent.language.understand import understand
 from affordagent.agent.language.words import tokens
 from affordagent.core.embedded import text_encoder
@@ -33,7 +33,7 @@ def rank(text: str, names: list[str]) -> list[tuple[str, float]]:
     wish = _ASKING.sub("", query.function or query.text)  # "something to cut", without "hand me"
     encoder = text_encoder()
     direct = encoder.sentences([f"a {name}" for name in names]) @ encoder.sentences([wish])[0]  # (N,)
-    uses = category_scores(wish)
+    uses = neighbour_scores(wish)
     scored = []
     for name, likeness in zip(names, direct.tolist(), strict=True):
         category = _category(name)
@@ -47,5 +47,5 @@ def rank(text: str, names: list[str]) -> list[tuple[str, float]]:
 
 def _category(name: str) -> str | None:
     """The category of the catalogue that a thing's name belongs to."""
-    found = mentions(["the", *tokens(name)])
+    found = [m for m in mentions(["the", *tokens(name)]) if m.known]
     return max(found[-1].categories, key=lambda c: found[-1].categories[c]) if found else None

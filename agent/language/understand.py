@@ -1,7 +1,7 @@
 """A command in, a FunctionalQuery out: offline, without a language model.
 
-The order matters: safety first, then what kind of sentence it is, then the object (a name of the catalogue, a noun of
-the person's own, or a function that some category serves), then how it is to be held and handled.
+The order matters: safety first, then what kind of sentence it is, then the object (a name of the catalogue or the
+lexicon, a noun of the person's own, or a function that some thing serves), then how it is to be held and handled.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from typing import Any
 from affordagent.agent.language import details, intent
 from affordagent.agent.language.names import LIGHT, Mention, mentions
 from affordagent.agent.language.nouns import NounPhrase, moved_noun
-from affordagent.agent.language.retrieval import OFF_TOPIC, category_scores, probabilities
+from affordagent.agent.language.retrieval import OFF_TOPIC, neighbour_scores, probabilities
 from affordagent.agent.language.safety import refuse_harm, without_limit_talk
 from affordagent.agent.language.words import PUNCTUATION, clean, is_readable, tokens
 from affordagent.core.catalogue import catalogue
+from affordagent.core.lexicon import lexicon
 from affordagent.core.types import Candidate, FunctionalQuery, Intent
 
-MIN_SIMILARITY = 0.33  # of the best category, below it no function is recognised
-MIN_PROBABILITY = 0.14  # of the best category among 24 and "off topic"
-MAX_CANDIDATES = 5
+MIN_SIMILARITY = 0.33  # of the best candidate to its sentences, below it no function is recognised
+MIN_SCORE = 0.01
+MAX_CANDIDATES = 12
+NAMED_THING = 0.9  # that a name of the lexicon means that thing
+OWN_WORD = 0.7  # that an unknown noun is meant as it was said
+HEDGE = 0.8  # of what a noun leaves, for what the whole sentence suggests
 
 _THEN = re.compile(
     r"[,;.]?\s*\b(?:and then|then|afterwards|after that|and after|and afterwards|, later|next,)\b\s*,?\s*"
@@ -93,18 +97,44 @@ def _request(text: str, lower: str, constraints: list[str]) -> FunctionalQuery:
             attributes=_attributes(lower, words, chosen.start),
             constraints=constraints,
         )
+    thing = _named_thing(found, phrase, words)
+    if thing is not None:
+        return _by_thing(common, lower, words, found, thing, constraints)
     if phrase is not None and not phrase.generic:
-        rest = [c for c in _functional_candidates(lower, words, found) if c.score < 0.9][: MAX_CANDIDATES - 1]
-        rest = [c.model_copy(update={"score": round(0.3 * c.score, 4)}) for c in rest]
         return FunctionalQuery(
             **common,
-            candidates=[Candidate(name=phrase.noun, score=0.7, known=False), *rest],
+            candidates=_with_hedge(phrase.noun, OWN_WORD, lower, words, found),
             object_words=phrase.noun,
             part=details.part_of(lower),
             attributes=_attributes(lower, words, phrase.end) | details.adjectives(list(phrase.modifiers)),
             constraints=constraints,
         )
     return _by_function(common, lower, words, found, phrase, constraints)
+
+
+def _by_thing(
+    common: dict[str, Any], lower: str, words: list[str], found: list[Mention], thing: Mention, constraints: list[str]
+) -> FunctionalQuery:
+    """The thing of the lexicon that is called by its name."""
+    name = next(iter(thing.categories))
+    return FunctionalQuery(
+        **{**common, "function": _function(lower, True)},
+        candidates=_with_hedge(name, NAMED_THING, lower, words, found),
+        object_words=" ".join(words[thing.start : thing.end]),
+        part=details.part_of(lower) or lexicon()[name].part,
+        attributes=_attributes(lower, words, thing.start),
+        constraints=constraints,
+    )
+
+
+def _with_hedge(name: str, score: float, lower: str, words: list[str], found: list[Mention]) -> list[Candidate]:
+    """The noun, and what else the whole sentence suggests with a share `HEDGE` of what is left."""
+    others = (c for c in _functional_candidates(lower, words, found) if c.name != name)
+    scaled = [c.model_copy(update={"score": round(HEDGE * (1 - score) * c.score, 4)}) for c in others]
+    return [
+        Candidate(name=name, score=score, known=False),
+        *[c for c in scaled if c.score >= MIN_SCORE][: MAX_CANDIDATES - 1],
+    ]
 
 
 def _by_function(
@@ -141,12 +171,12 @@ def _by_function(
             needs_clarification=True,
             question=_QUESTIONS["flat"],
         )
-    best = candidates[0].name
+    best = candidates[0]
     return FunctionalQuery(
         **common,
-        category=best,
+        category=best.name if best.known else None,
         candidates=candidates,
-        part=part or catalogue()[best].part,
+        part=part or (catalogue() if best.known else lexicon())[best.name].part,
         attributes=attributes,
         constraints=constraints,
     )
@@ -158,14 +188,16 @@ def _named(found: list[Mention], phrase: NounPhrase | None) -> Mention | None:
     With "something" or an unknown noun as the object of the moving verb, names elsewhere are context; but a deed that
     is called after its tool ("something to whisk the eggs") names the tool.
     """
-    objects = [m for m in found if m.role == "object"]
-    deeds = [m for m in found if m.role == "deed"]
+    known = [m for m in found if m.known]
+    objects = [m for m in known if m.role == "object"]
+    deeds = [m for m in known if m.role == "deed"]
     if deeds and (phrase is None or phrase.generic):
         return deeds[0]
     if phrase is not None:
         inside = [m for m in objects if phrase.start <= m.start < phrase.end]
-        if inside:
-            return max(inside, key=lambda m: m.end)  # the head of an English compound comes last
+        head = None if phrase.generic else _head(found, phrase)
+        if inside and (head is None or head.end < inside[-1].end):
+            return inside[-1]  # the head of an English compound comes last
         before = [m for m in objects if m.start < phrase.start]
         if before and phrase.generic:
             return before[0]
@@ -173,8 +205,32 @@ def _named(found: list[Mention], phrase: NounPhrase | None) -> Mention | None:
         return after[0] if after and phrase.generic and phrase.noun in ("it", "them", "one") else None
     if objects:
         return objects[0]
-    instruments = [m for m in found if m.role == "instrument"]
+    instruments = [m for m in known if m.role == "instrument"]
     return instruments[0] if instruments else None
+
+
+def _head(found: list[Mention], phrase: NounPhrase) -> Mention | None:
+    """The thing of the lexicon whose name ends the noun phrase ("the tea pot") or runs past it ("the bar of soap")."""
+    ends = [m for m in found if not m.known and m.role == "object" and m.start < phrase.end <= m.end]
+    return next((m for m in ends if m.start >= phrase.start), None)
+
+
+def _named_thing(found: list[Mention], phrase: NounPhrase | None, words: list[str]) -> Mention | None:
+    """The thing of the lexicon that is asked for by its name.
+
+    Many such names are also verbs, colours, materials, or what work is done on, so that only the object of a moving
+    verb counts, and a name that stands alone but for courtesies and a place ("the kettle, please", "I need a tray").
+    """
+    if phrase is not None:
+        return None if phrase.generic else _head(found, phrase)
+    for mention in found:
+        before, after = words[: mention.start], words[mention.end :]
+        if mention.known or mention.role != "object" or _content_words(before):
+            continue
+        follows = not after or after[0][0] in PUNCTUATION or after[0] in _AFTER_A_NAME
+        if follows and len(after) <= _SHORT and not _VERBS_OF_BEING & set(after):
+            return mention
+    return None
 
 
 def _named_candidates(chosen: Mention, lower: str) -> list[Candidate]:
@@ -184,37 +240,40 @@ def _named_candidates(chosen: Mention, lower: str) -> list[Candidate]:
     raw = chosen.categories
     words = tokens(lower)
     if _content_words(words[: chosen.start] + words[chosen.end :]):
-        hints = probabilities({n: s for n, s in category_scores(lower).items() if n in raw})
-        raw = {name: weight * (0.25 + hints[name]) for name, weight in raw.items()}
+        hints = {name: share for name, share in probabilities(lower).items() if name in raw}
+        raw = {name: weight * (0.25 + hints[name] / sum(hints.values())) for name, weight in raw.items()}
     total = sum(raw.values())
     ranked = sorted(raw.items(), key=lambda pair: -pair[1])
     return [Candidate(name=name, score=round(0.95 * value / total, 4), known=True) for name, value in ranked]
 
 
 def _functional_candidates(lower: str, words: list[str], found: list[Mention]) -> list[Candidate]:
-    """Categories by function, best first; empty when the sentence is about something else or about anything.
+    """What serves the function, best first; empty when the sentence is about something else.
 
     Landmarks are cut out of the sentence, and what is worked on or ruled out is not proposed.
     """
     kept = list(words)
     for mention in found:
-        if mention.role in ("landmark", "negated"):
+        if mention.role == "negated" or (mention.role == "landmark" and mention.known):
             start = mention.start
             while start > 0 and (
                 kept[start - 1] in LIGHT or kept[start - 1] in ("next", "to", "beside", "near", "not", "of", "by")
             ):
                 start -= 1
             kept[start : mention.end] = [""] * (mention.end - start)
-    scores = category_scores(_joined([w for w in kept if w]) or lower)
-    shares = probabilities(scores)
+    wish = _joined([w for w in kept if w]) or lower
+    shares, near = probabilities(wish), neighbour_scores(wish)
     excluded = {c for m in found if m.role in ("landmark", "negated", "patient") for c in m.categories}
     if next(iter(shares)) == OFF_TOPIC:
         return []
     ranked = [(n, p) for n, p in shares.items() if n != OFF_TOPIC and n not in excluded]
-    best, probability = ranked[0]
-    if scores[best] < MIN_SIMILARITY or probability < MIN_PROBABILITY:
+    if max(near[name] for name, _ in ranked[:MAX_CANDIDATES]) < MIN_SIMILARITY:
         return []
-    return [Candidate(name=n, score=round(p, 4), known=True) for n, p in ranked[:MAX_CANDIDATES]]
+    return [
+        Candidate(name=name, score=round(share, 4), known=name in catalogue())
+        for i, (name, share) in enumerate(ranked[:MAX_CANDIDATES])
+        if share >= MIN_SCORE or i == 0
+    ]
 
 
 def _attributes(lower: str, words: list[str], noun_at: int) -> dict[str, str]:
@@ -247,6 +306,9 @@ def _first_and_later(lower: str) -> tuple[str, list[str]]:
     ]
 
 
+_AFTER_A_NAME = frozenset("please thanks thank now by next on in from near beside behind under at for with".split())
+_VERBS_OF_BEING = frozenset("is are was were has have had be".split())
+_SHORT = 4  # words after a name that stands alone
 _EMPTY_WORDS = frozenset(
     "give hand pass bring get take grab pick fetch lift me us i we you please can could would will need want to up"
     " over there here that this it something thing things anything object item stuff one the a an some any of on in at"

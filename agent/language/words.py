@@ -12,6 +12,7 @@ from rapidfuzz.distance import OSA
 
 from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import StageFailure
+from affordagent.core.lexicon import lexicon as things
 from affordagent.finetune.phrases import phrases
 
 MAX_CHARACTERS = 2000
@@ -108,21 +109,28 @@ def name_words() -> frozenset[str]:
 
 
 @cache
+def thing_words() -> frozenset[str]:
+    """Every word of every name in the lexicon."""
+    return frozenset(w for thing in things().values() for name in thing.names for w in _TOKEN.findall(name))
+
+
+@cache
 def lexicon() -> Counter[str]:
-    """Words we know the meaning of, from the catalogue and the phrases, with how often they occur."""
+    """Words we know the meaning of, from the catalogue, the phrases and the lexicon, with how often they occur."""
     words: Counter[str] = Counter()
     for category in catalogue().values():
         for text in (*category.names, *category.generic, *category.description):
             words.update(w for w in _TOKEN.findall(text.lower()) if len(w) > 3 and w not in _SLANG)
     for texts in (texts for name, texts in phrases()["train"].items() if name in catalogue()):
         words.update(w for t in texts for w in _TOKEN.findall(t.lower()) if len(w) > 3 and w in minilm_words())
+    words.update(w for w in thing_words() if len(w) > 3)
     return words
 
 
 @cache
 def english() -> frozenset[str]:
-    """Words that are right as they are: the encoder's whole words (mostly English) and the names in the catalogue."""
-    return minilm_words() | name_words() | _ENGLISH
+    """Words that are right as they are: the encoder's whole words (mostly English) and names we know."""
+    return minilm_words() | name_words() | thing_words() | _ENGLISH
 
 
 @cache
