@@ -26,6 +26,8 @@ MASS_KG = {
     "measuring cup": (0.05, 0.25),
     "bottle": (0.1, 0.4),
     "rolling pin": (0.25, 0.5),
+    "kettle": (0.35, 0.7),
+    "toothbrush": (0.012, 0.16),
 }
 GEOM = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,

@@ -11,6 +11,7 @@ from affordagent.robot.sim.objects.extra_kitchen import EXTRA_KITCHEN
 from affordagent.robot.sim.objects.extra_things import EXTRA_THINGS
 from affordagent.robot.sim.objects.extra_vessels import EXTRA_VESSELS
 from affordagent.robot.sim.objects.hand_tools import HAND_TOOLS, HELD_OUT_TOOLS
+from affordagent.robot.sim.objects.held_out import HELD_OUT_MORE
 from affordagent.robot.sim.objects.kitchen import HELD_OUT_KITCHEN, KITCHEN
 from affordagent.robot.sim.objects.model import HouseholdObject
 from affordagent.robot.sim.objects.whole import WHOLE
@@ -39,7 +40,7 @@ HANDAL: tuple[str, ...] = (
 )
 
 CATEGORIES: dict[str, Maker] = {**HAND_TOOLS, **KITCHEN, **WHOLE}
-HELD_OUT: dict[str, Maker] = {**HELD_OUT_TOOLS, **HELD_OUT_KITCHEN}
+HELD_OUT: dict[str, Maker] = {**HELD_OUT_TOOLS, **HELD_OUT_KITCHEN, **HELD_OUT_MORE}
 # variety for the training pictures: in no scene of the cell and no entry of the catalogue
 EXTRA: dict[str, Maker] = {**EXTRA_KITCHEN, **EXTRA_VESSELS, **EXTRA_THINGS}
 
