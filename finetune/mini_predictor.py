@@ -20,6 +20,7 @@ from affordagent.core.geometry import Array
 from affordagent.core.types import Mask, box_of
 from affordagent.finetune.crops import CropWindow, crop_geometry
 from affordagent.finetune.mini_model import GEOMETRY_CHANNELS, Features, MiniAffordanceVLM, MiniConfig
+from affordagent.finetune.mini_texts import TextPool
 
 PICK_SIZE, PICK_SCALE = 160, 1.4
 MASK_SIZE, MASK_SCALES = 192, (1.15, 1.4)
@@ -124,13 +125,16 @@ class _Blend:
 
 
 def export(run: Path, out: Path) -> None:
-    """Turn a training run's averaged weights into a checkpoint to ship: half precision, with its config."""
+    """Turn a training run's averaged weights into a checkpoint to ship: half precision, with its config, which lists the
+    things it was trained on."""
     out.mkdir(parents=True, exist_ok=True)
     weights = load_file(run / "model.safetensors")
     kept = {name: v.half().contiguous() for name, v in weights.items() if not name.endswith("num_batches_tracked")}
     save_file(kept, out / "model.safetensors")
     (out / "model.safetensors").chmod(0o644)
-    (out / "config.json").write_text((run / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["things"] = list(TextPool().categories)
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

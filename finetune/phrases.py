@@ -1,6 +1,7 @@
 """Texts for training and evaluation: names in templates, and functional phrases that never name the category.
 
-Train and test texts are apart (no sentence in both), but written by one small group: the test score is optimistic.
+The splits are apart (no sentence in two). "dev" may be looked at and fitted to. "test" is for reporting only: it was
+written by a hand that had not seen the others, and has sentence frames and templates of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from affordagent.core.catalogue import catalogue
 
-Split = Literal["train", "test"]
+Split = Literal["train", "dev", "test"]
 Style = Literal["template", "easy", "hard"]
 
 EASY = {  # a functional phrase together with the name
@@ -35,6 +36,7 @@ COLOURED = {  # a functional phrase when only the colour tells two alike things 
 
 class Phrases(TypedDict):
     train: dict[str, list[str]]
+    dev: dict[str, list[str]]
     test: dict[str, list[str]]
     templates_train: list[str]
     templates_test: list[str]
@@ -42,9 +44,10 @@ class Phrases(TypedDict):
 
 @cache
 def phrases() -> Phrases:
-    """All texts. train, test: category -> functional phrases; templates: strings with {name} and some with {part}.
+    """All texts. train, dev, test: category -> functional phrases; templates: strings with {name} and some with {part}.
 
-    `test` also holds categories that are never trained (bowl, rolling pin, ice cream scoop, paint brush, trowel).
+    `train` also holds categories that only training pictures show; `dev` and `test` also hold categories that are never
+    trained.
     """
     return json.loads(files("affordagent.finetune").joinpath("phrases.json").read_text(encoding="utf-8"))
 
@@ -73,15 +76,16 @@ def sample_text(
         ValueError: no phrase serves this category alone.
     """
     texts = phrases()
+    frames: Literal["train", "test"] = "test" if split == "test" else "train"
     if style == "hard":
         phrase = _pick(rng, functional_phrases(category, split, but_not))
-        return _pick(rng, COLOURED[split]).format(phrase=phrase, colour=colour) if ambiguous else phrase
+        return _pick(rng, COLOURED[frames]).format(phrase=phrase, colour=colour) if ambiguous else phrase
     name = _name(rng, category)
     if ambiguous or rng.random() < 0.3:
         name = f"{colour} {name}"
     if style == "easy":
-        return _pick(rng, EASY[split]).format(phrase=_pick(rng, texts[split][category]), name=name)
-    templates = texts["templates_train" if split == "train" else "templates_test"]
+        return _pick(rng, EASY[frames]).format(phrase=_pick(rng, texts[split][category]), name=name)
+    templates = texts["templates_test" if frames == "test" else "templates_train"]
     if part in (None, "body"):
         templates = [t for t in templates if "{part}" not in t]
     return _pick(rng, templates).format(name=name, part=part)

@@ -22,7 +22,9 @@ from affordagent.core.catalogue import catalogue
 from affordagent.core.embedded import lite0_classifier, text_encoder
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
+from affordagent.core.lexicon import lexicon
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene
+from affordagent.finetune.mini_texts import PART_QUERY
 from affordagent.tools.appearance import known_likenesses
 from affordagent.tools.attributes import attribute_factors
 from affordagent.tools.part_geometry import HANDLES, RIMS, part_by_geometry
@@ -50,7 +52,7 @@ DEFAULT_CONFIDENCE = {
     "certainty": 1.7,
     "overlap": 0.0,
 }
-LEAST_LOOKS = 0.02  # what ImageNet knowledge grants anything
+LEAST_LOOKS = 0.001  # what ImageNet knowledge grants anything: less than the chance share of the known things
 OUT_OF_THE_RACE = 0.01  # share of the best one's by the network alone, below which ImageNet is not asked
 PLAUSIBLE = 0.15  # share of the best one's
 OTHER_PART_FACTOR = 0.7  # on the confidence, when another part is wanted than the one that was learned
@@ -174,7 +176,8 @@ class AffordanceTool:
             factors, _ = attribute_factors(look.frame, proposals, look.dimensions_m, rivals, query.attributes)
             voices[:, VOICES.index("attributes")] = np.log(factors)
             share = _softmax(voices @ weights)
-        return Ranking(voices, share, level, phrases[int(wish.weights.argmax())], trained)
+        text = phrases[int(wish.weights.argmax())] if trained > 0.5 else PART_QUERY
+        return Ranking(voices, share, level, text, trained)
 
     def knows(self, name: str) -> bool:
         """Was the network trained on things of that name?"""
@@ -254,6 +257,8 @@ def _wanted(
     """(mask of the wanted part, where it comes from, factor on the confidence)."""
     known = catalogue().get(query.category or "")
     held, wanted = None if known is None else known.part, query.part
+    if wanted is None and _held_anywhere(query):
+        return whole, "whole object", 1.0
     seen = learned.sum() >= max(MIN_PART_PX, LEAST_PART * whole.sum())
     if wanted is None:
         return (learned, "learned", 1.0) if seen else (whole, "whole object", 1.0)
@@ -269,6 +274,13 @@ def _wanted(
     if rest.sum() >= MIN_PART_PX and learned.sum() < 0.9 * whole.sum():
         return rest, "object without the learned part", OTHER_PART_FACTOR
     return whole, "whole object", OTHER_PART_FACTOR
+
+
+def _held_anywhere(query: FunctionalQuery) -> bool:
+    """Is the likeliest candidate a thing of the lexicon without a part to hold? The network, which has not learned such
+    things, would look for a handle on them."""
+    thing = lexicon().get(query.candidates[0].name) if query.candidates else None
+    return thing is not None and thing.part is None
 
 
 def grown(mask: Mask) -> Mask:
