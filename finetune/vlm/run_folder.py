@@ -61,9 +61,7 @@ class RunFolder:
             write_json(file, facts)
             return
         if not resume:
-            raise AffordAgentError(
-                f"{self.path} holds a run already; add --resume to go on with it, or name a new folder"
-            )
+            raise AffordAgentError(f"{self.path} holds a run; add --resume to go on with it, or name a new folder")
         theirs, mine = self.facts(), json.loads(json.dumps(facts))
         keys = (mine.keys() | theirs.keys()) - {PATHS}
         differing = sorted(key for key in keys if mine.get(key) != theirs.get(key))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -67,6 +67,8 @@ def train(task: Task, *, resume: bool = False, stop_after: int | None = None) ->
         AffordAgentError: something is missing or does not fit, `task.out` holds another run, a row cannot be used, or
             the loss is no number any more.
     """
+    if stop_after is not None and stop_after < 1:
+        raise AffordAgentError(f"--stop-after {stop_after} must be at least 1")
     config = task.config
     accelerator = _accelerator(config)
     opened = open_checkpoint(task.base, task.vision_tower)
@@ -298,7 +300,7 @@ def run(args: argparse.Namespace) -> int:
     task = Task(config_named(args.config), args.base, tuple(args.data), args.out, args.vision_tower, tuple(args.val))
     position = train(task, resume=args.resume, stop_after=args.stop_after)
     best = "" if position.best_giou is None else f", best gIoU {position.best_giou:.4f}"
-    print(f"{args.out}: {position.step} steps, {position.drawn} samples{best}")
+    PartialState().print(f"{args.out}: {position.step} steps, {position.drawn} samples{best}")
     return 0
 
 
