@@ -236,7 +236,19 @@ def group(maps: Maps) -> tuple[NDArray[np.uint8], list[float]]:
             continue
         scores.append(float(seeds[own].mean()))
         labels[own] = len(scores)
-    return labels.view(shape).numpy(), scores
+    return _adopted(labels.view(shape).numpy(), solid.view(shape).numpy()), scores
+
+
+def _adopted(labels: NDArray[np.uint8], solid: Mask) -> NDArray[np.uint8]:
+    """Labels in which foreground that no thing gathered belongs to the thing it touches most."""
+    out = labels.copy()
+    count, pieces = cv2.connectedComponents((solid & (labels == 0)).astype(np.uint8), connectivity=4)
+    around = np.stack([np.roll(np.pad(labels, 1), shift, axis)[1:-1, 1:-1] for shift in (-1, 1) for axis in (0, 1)])
+    for k in range(1, count):
+        touching = np.bincount(around[:, pieces == k].ravel(), minlength=2)[1:]
+        if touching.any():
+            out[pieces == k] = 1 + int(touching.argmax())
+    return out
 
 
 def full_size(cells: Mask, foreground: NDArray[np.float32], shape: tuple[int, int]) -> Mask:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Candidate, FunctionalQuery, Mask, box_of
 from affordagent.finetune.mini_data import list_rows
-from affordagent.finetune.objectness import Maps, Objectness, Thing, _united, closeness, full_size, group
+from affordagent.finetune.objectness import Maps, Objectness, Thing, _adopted, _united, closeness, full_size, group
 from affordagent.finetune.objectness_data import sample_batch, texture, thing_ids
 from affordagent.finetune.objectness_train import Trainer, lovasz_hinge
 from affordagent.tools.affordance_vlm import AffordanceTool
@@ -63,10 +63,10 @@ def test_every_thing_on_a_table_gets_a_proposal(table: tuple[np.ndarray, list[Ma
         assert max(iou(p.mask, mask) for p in proposals) > 0.75
 
 
-@pytest.mark.parametrize("size", [(256, 192), (1500, 2000), (2400, 1800)])
+@pytest.mark.parametrize("size", [(256, 192), (1800, 2400)])
 def test_the_size_of_the_picture_hardly_matters(table: tuple[np.ndarray, list[Mask]], size: tuple[int, int]) -> None:
     color, truth = table
-    if size[0] > size[1]:
+    if size[0] > size[1]:  # upright
         color, truth = color.transpose(1, 0, 2), [m.T for m in truth]
     resized = cv2.resize(color, size[::-1], interpolation=cv2.INTER_AREA)
     for mask in truth[:2]:
@@ -74,7 +74,7 @@ def test_the_size_of_the_picture_hardly_matters(table: tuple[np.ndarray, list[Ma
         assert max(iou(p.mask, target) for p in propose_rgb(resized)) > 0.7
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 99), st.sampled_from(["noise", "plain", "texture"]))
 def test_odd_pictures_give_whole_proposals(height: int, width: int, seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
@@ -114,7 +114,9 @@ def test_red_mug_is_grounded_by_its_handle_without_depth(real_frames: Path) -> N
     frame, scene = scene_of_picture(color)
     best = AffordanceTool().find(frame, scene, asks("the red mug", "mug", "handle", colour="red"))[0]
     assert iou(best.object_mask, cv2.imread(str(real_frames / "red_mug_object_mask.png"), 0) > 0) > 0.75
-    assert iou(best.mask, cv2.imread(str(real_frames / "red_mug_handle_mask.png"), 0) > 0) > 0.5
+    handle = cv2.imread(str(real_frames / "red_mug_handle_mask.png"), 0) > 0
+    assert (best.mask & handle).sum() > 0.8 * best.mask.sum()
+    assert iou(best.mask, handle) > 0.4
 
 
 def test_unknown_sizes_do_not_vote(table: tuple[np.ndarray, list[Mask]]) -> None:
@@ -207,3 +209,15 @@ def test_a_large_thing_seen_from_afar_takes_its_pieces() -> None:
     assert [int(t.mask.sum()) for t in united] == [int(far_away.sum()), int((whole | cap).sum())]
     assert united[1].score == 0.8
     assert _united([Thing(whole, 0.9)], [Thing(whole, 0.6)])[0].score == 0.9  # seen once already
+
+
+def test_foreground_that_nothing_gathered_joins_the_thing_it_touches_most() -> None:
+    labels = np.zeros((20, 30), np.uint8)
+    labels[2:18, 2:12], labels[2:18, 16:28] = 1, 2
+    labels[6:10, 4:9] = 0  # a print on the first thing
+    solid = np.zeros((20, 30), bool)
+    solid[2:18, 2:12], solid[2:18, 16:28], solid[0, 14] = True, True, True
+    adopted = _adopted(labels, solid)
+    assert (adopted[2:18, 2:12] == 1).all()
+    assert adopted[0, 14] == 0  # it touches none
+    assert (adopted == 2).sum() == (labels == 2).sum()
