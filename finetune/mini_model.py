@@ -25,12 +25,14 @@ FROZEN = ("conv_stem", "bn1", "blocks.0", "blocks.1")
 
 @dataclass(frozen=True)
 class MiniConfig:
-    """width: of the tokens; pyramid: channels at stride 4; depth: two-way blocks; embedding: of the pick head."""
+    """width: of the tokens; pyramid: channels at stride 4; depth: two-way blocks; embedding: of the pick head; queries:
+    2 = [AFF] and [SEG], 1 = one for both (an ablation: the words alone say which of the two is meant)."""
 
     width: int = 160
     pyramid: int = 48
     depth: int = 2
     embedding: int = 128
+    queries: int = 2
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,8 +54,8 @@ class Features:
 
 @dataclass(frozen=True)
 class Decoded:
-    """queries: (Q, 2, width) of [AFF] and [SEG]; grid: (Q, width, h/16, w/16); match: (Q,) logit that the words mean
-    the crop's object."""
+    """queries: (Q, 2, width) of [AFF] and [SEG], or (Q, 1, width); grid: (Q, width, h/16, w/16); match: (Q,) logit that
+    the words mean the crop's object."""
 
     queries: Tensor
     grid: Tensor
@@ -143,13 +145,13 @@ class MiniAffordanceVLM(nn.Module):
         self.lateral8, self.lateral4 = nn.Conv2d(40 + 32, 64, 1), nn.Conv2d(24 + 16, c4, 1)
         self.words = nn.Sequential(nn.Linear(384, width), nn.LayerNorm(width))
         self.sentence = nn.Linear(384, width)
-        self.queries = nn.Parameter(torch.randn(2, width) * 0.1)
+        self.queries = nn.Parameter(torch.randn(config.queries, width) * 0.1)
         self.position = nn.Linear(width // 4 * 4, width, bias=False)
         self.blocks = nn.ModuleList(TwoWayBlock(width) for _ in range(config.depth))
         self.down16, self.fuse8 = nn.Conv2d(width, 64, 1), _fuse(64)
         self.down8, self.fuse4 = nn.Conv2d(64, c4, 1), _fuse(c4)
         self.last4 = nn.Conv2d(c4, c4, 1)
-        self.filters = nn.ModuleList(_mlp(width, width, c4 + 1) for _ in range(2))
+        self.filters = nn.ModuleList(_mlp(width, width, c4 + 1) for _ in range(config.queries))
         self.match = _mlp(width, width, 1)
         self.crop_head = _mlp(2 * (112 + 320) + 48, 256, config.embedding)
         self.text_head = _mlp(384, 256, config.embedding)
@@ -201,14 +203,15 @@ class MiniAffordanceVLM(nn.Module):
         weight = valid[..., None].float()
         pooled = self.sentence(F.normalize((tokens * weight).sum(1) / weight.sum(1), dim=1) * 8)
         state = torch.cat([self.queries[None] + pooled[:, None], self.words(tokens)], 1)
-        valid = F.pad(valid, (2, 0), value=True)
+        count = self.config.queries
+        valid = F.pad(valid, (count, 0), value=True)
         for block in self.blocks:
             state, picture = block(state, picture, position, valid, size)
         grid = picture.transpose(1, 2).unflatten(2, size)
-        return Decoded(state[:, :2], grid, self.match(state[:, 1])[:, 0])
+        return Decoded(state[:, :count], grid, self.match(state[:, count - 1])[:, 0])
 
     def masks(self, features: Features, decoded: Decoded, crop: Tensor) -> Tensor:
-        """(Q, 2, n/4, n/4) logits: part, object."""
+        """(Q, 2, n/4, n/4) logits: part, object; (Q, 1, n/4, n/4) of what the words ask for with one query."""
         fine8 = self.lateral8(torch.cat([features.f8, features.g8], 1))
         fine4 = self.lateral4(torch.cat([features.f4, features.g4], 1))
         y = F.interpolate(self.down16(decoded.grid), size=fine8.shape[-2:], mode="bilinear") + fine8[crop]

@@ -11,6 +11,7 @@ import numpy as np
 from affordagent.finetune.phrases import Style, phrases, sample_text
 
 PART_QUERY = "the part to hold"
+PART_OF, WHOLE_OF = "the part to hold: {}", "the whole thing: {}"  # when no query of its own stands for the part
 STYLES: tuple[Style, ...] = ("template", "easy", "hard")
 STYLE_SHARES = (0.4, 0.2, 0.4)
 VARIANTS = 3  # texts a category, colour, part, style and ambiguity; functional phrases alone are all used
@@ -29,9 +30,11 @@ class Text:
 
 
 class TextPool:
-    """The training texts of every category."""
+    """The training texts of every category, in three styles."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: tuple[float, float, float] = STYLE_SHARES) -> None:
+        """shares: of the STYLES."""
+        self.shares = shares
         self.categories = tuple(phrases()["train"])
         self._meaning: dict[str, set[str]] = {}  # functional phrase -> categories
         for category, sentences in phrases()["train"].items():
@@ -40,7 +43,7 @@ class TextPool:
 
     def draw(self, rng: np.random.Generator, category: str, colour: str, part: str | None) -> Text:
         """A text that means an object of `category` in `colour`; it names the colour about half of the time."""
-        style = STYLES[int(rng.choice(3, p=STYLE_SHARES))]
+        style = STYLES[int(rng.choice(3, p=self.shares))]
         ambiguous = bool(rng.random() < 0.35)
         if style == "hard" and not ambiguous:
             phrase = sample_text(rng, category, colour, part, False, "train", style)

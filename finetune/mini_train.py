@@ -25,8 +25,8 @@ from torch import Tensor
 
 from affordagent.core.embedded import text_encoder
 from affordagent.finetune.mini_data import Crop, CropSampler, Row, list_rows, sample_batch
-from affordagent.finetune.mini_model import Decoded, MiniAffordanceVLM, MiniConfig
-from affordagent.finetune.mini_texts import Text, TextPool
+from affordagent.finetune.mini_model import Decoded, Features, MiniAffordanceVLM, MiniConfig
+from affordagent.finetune.mini_texts import PART_OF, STYLE_SHARES, WHOLE_OF, Text, TextPool
 
 Sizes = tuple[tuple[float, int], ...]
 
@@ -34,7 +34,8 @@ Sizes = tuple[tuple[float, int], ...]
 @dataclass(frozen=True)
 class TrainConfig:
     """sizes: (share of the training time from which on, crop side); trunk_lr: of the picture trunk, relative to lr;
-    texts: of the contrastive loss a step; relist_steps: how often to look for new data; save_s: between checkpoints."""
+    texts: of the contrastive loss a step; relist_steps: how often to look for new data; save_s: between checkpoints;
+    styles: shares of the text styles; every: train on every so-manieth picture only."""
 
     model: MiniConfig
     crops: int = 12
@@ -48,6 +49,8 @@ class TrainConfig:
     relist_steps: int = 100
     save_s: float = 240.0
     seed: int = 0
+    styles: tuple[float, float, float] = STYLE_SHARES
+    every: int = 1
 
 
 CONFIGS = {
@@ -116,19 +119,36 @@ def sample_bank(pool: TextPool, crops: list[Crop], count: int, rng: np.random.Ge
     return bank
 
 
+def ask(net: MiniAffordanceVLM, features: Features, texts: list[str], crop: Tensor, own: int) -> tuple[Tensor, Tensor]:
+    """(own, 2, h, w) mask logits, part and object, of the first `own` texts; (Q,) logits that a text means its crop.
+
+    A network with one query is asked twice: for the part to hold, and for the whole thing."""
+    encoder = text_encoder()
+    both = net.config.queries == 2
+    asked = (
+        texts if both else [PART_OF.format(text) for text in texts[:own]] + [WHOLE_OF.format(text) for text in texts]
+    )
+    crops = crop if both else torch.cat([crop[:own], crop])
+    decoded = net.decode(features, *encoder.tokens(asked), crops)
+    count = own if both else 2 * own
+    mine = Decoded(decoded.queries[:count], decoded.grid[:count], decoded.match[:count])
+    logits = net.masks(features, mine, crops[:count])
+    if both:
+        return logits, decoded.match
+    return torch.cat([logits[:own], logits[own:]], 1), decoded.match[own:]
+
+
 def step_loss(net: MiniAffordanceVLM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """The loss of one batch and its figures."""
     encoder = text_encoder()
     features = net.encode(batch.image, batch.geometry)
-    decoded = net.decode(features, *encoder.tokens(batch.texts), batch.crop)
     own = len(batch.target)
-    mine = Decoded(decoded.queries[:own], decoded.grid[:own], decoded.match[:own])
-    logits = net.masks(features, mine, batch.crop[:own])
+    logits, said = ask(net, features, batch.texts, batch.crop, own)
     sentences = torch.from_numpy(encoder.sentences(batch.bank))
     similarity = net.similarities(net.embed_crops(features), net.embed_texts(sentences))
     means = (torch.arange(len(batch.texts)) < own).float()
     masks = mask_loss(logits, batch.target, batch.weight)
-    match = F.binary_cross_entropy_with_logits(decoded.match, means)
+    match = F.binary_cross_entropy_with_logits(said, means)
     contrast = contrastive_loss(similarity, batch.same)
     with torch.no_grad():
         got, true = logits > 0, batch.target > 0.5
@@ -142,7 +162,7 @@ def step_loss(net: MiniAffordanceVLM, batch: Batch) -> tuple[Tensor, dict[str, f
             "contrast": contrast,
             "part_iou": iou[:, 0].mean(),
             "object_iou": iou[:, 1].mean(),
-            "match_right": ((decoded.match > 0) == (means > 0.5)).float().mean(),
+            "match_right": ((said > 0) == (means > 0.5)).float().mean(),
             "pick": hit,
         }
     return masks + 0.5 * match + contrast, {name: value.item() for name, value in figures.items()}
@@ -153,7 +173,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, out: Path) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.out, self.texts = config, out, TextPool()
+        self.config, self.out, self.texts = config, out, TextPool(config.styles)
         self.sampler = CropSampler(self.texts)
         self.net = MiniAffordanceVLM(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in self.net.state_dict().items()}
@@ -256,7 +276,7 @@ def run(
     elif init is not None:
         trainer.start_from(init)
     out.mkdir(parents=True, exist_ok=True)
-    rows = list_rows(data)
+    rows = list_rows(data)[:: config.every]
     recent: list[dict[str, float]] = []
     saved_s = trainer.trained_s
     with (out / "log.jsonl").open("a") as log:
@@ -270,7 +290,7 @@ def run(
         while trainer.trained_s < minutes * 60:
             started = time.perf_counter()
             if trainer.step % config.relist_steps == 0:
-                rows = list_rows(data)
+                rows = list_rows(data)[:: config.every]
             recent.append(trainer.train_step(rows, trainer.trained_s / (minutes * 60)))
             trainer.trained_s += time.perf_counter() - started
             if len(recent) == 50:
