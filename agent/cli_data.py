@@ -180,13 +180,6 @@ def _add_training(commands: Any) -> None:
     add_arguments(train)
     train.set_defaults(handler=_train)
 
-    start = commands.add_parser("start-vlm", help="LLaVA and SAM put together, as training began with")
-    start.add_argument("--llava", type=Path, required=True, help="folder of LLaVA v1, e.g. LLaVA-Lightning-7B-v1-1")
-    start.add_argument("--sam", type=Path, required=True, help="sam_vit_h_4b8939.pth")
-    start.add_argument("--out", type=Path, required=True, help="new folder, for train-vlm --base")
-    start.add_argument("--seed", type=int, default=0, help="of what is new (default %(default)s)")
-    start.set_defaults(handler=_start)
-
     export = commands.add_parser("export-vlm", help="a training run's best weights as a model of its own")
     export.add_argument("--run", type=Path, required=True, help="folder of the run")
     export.add_argument("--out", type=Path, required=True, help="new folder for the model")
@@ -206,14 +199,6 @@ def _train(args: argparse.Namespace) -> int:
     from affordagent.finetune.vlm.train import run
 
     return run(args)
-
-
-def _start(args: argparse.Namespace) -> int:
-    from affordagent.finetune.vlm.start import make_base
-
-    make_base(args.llava, args.sam, args.out, seed=args.seed)
-    print(f"{args.out}: ready for `affordagent train-vlm --base {args.out}`")
-    return 0
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -1,113 +1,86 @@
-"""What the published training began with, as one folder in the published format: a LLaVA and a SAM put together.
-
-From LLaVA (v1, one linear projector, e.g. LLaVA-Lightning-7B-v1-1): language model, projector, tokenizer. From SAM's
-own file (sam_vit_h_4b8939.pth): encoder, prompt encoder, mask decoder. New, drawn from a seed: the rows of the added
-tokens, normal with LLaVA's initializer_range, and the projection from a hidden state to SAM's prompt.
-"""
+"""What training begins with when there is no AffordanceVLM yet: LLaVA and SAM, put together as the reference does."""
 
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from affordagent.core.errors import AffordAgentError
-from affordagent.finetune.vlm.checkpoint import IGNORED
-from affordagent.finetune.vlm.precision import DTYPES
-from affordagent.finetune.vlm.tokens import AFF, IMAGE_END, IMAGE_START, SEG, TOKENIZER_FILES, read_json
-from affordagent.finetune.vlm.weights import SAFE, read_weights, write_weights
+from affordagent.finetune.vlm.checkpoint import IGNORED, SAM
+from affordagent.finetune.vlm.tokens import AFF, IMAGE_END, IMAGE_START, SEG, TOKENIZER_FILES, Tokens, read_json
+from affordagent.finetune.vlm.weights import SAFE, read_file, read_weights, write_weights
 
-ADDED = (SEG, AFF, IMAGE_START, IMAGE_END)  # in the order of the published script
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
-PROJECTOR = "model.mm_projector.weight"
-NECK = "image_encoder.neck.0.weight"  # its rows are as many as a prompt is wide
 
 
-def make_base(llava: Path, sam: Path, out: Path, *, seed: int = 0, dtype: str = "bf16") -> None:
-    """Write `out`, a new folder that `train-vlm --base` takes. The CLIP tower stays a folder of its own.
+def put_together(llava: Path, sam: Path, out: Path, *, seed: int = 0) -> None:
+    """Write a folder in the published format (weights as safetensors) that is to be trained: it does not know [SEG] and
+    [AFF] yet.
+
+    llava: folder of a LLaVA 1 (config.json, tokenizer.model, weights with the projector), e.g. LLaVA-Lightning-7B.
+    sam: the file of Segment Anything, e.g. sam_vit_h_4b8939.pth. The tokens [SEG], [AFF], <im_start>, <im_end> are
+    added in this order behind the vocabulary where they are missing; their rows are drawn from a normal distribution,
+    the mask prompt's layers from torch's default, both by `seed`.
 
     Raises:
-        AffordAgentError: a file is missing or of another kind, or `out` is not empty.
+        AffordAgentError: a file is missing or broken, the projector is not there, or `out` is not empty.
     """
     if out.exists() and any(out.iterdir()):
-        raise AffordAgentError(f"{out} is not empty; name a new folder")
-    config, words = read_json(llava / "config.json"), _words(llava)
-    added = _added(llava, words)
-    weights = {k: w for k, w in read_weights(llava).items() if not any(part in k for part in IGNORED)}
-    missing = [name for name in (*EMBEDDINGS, PROJECTOR) if name not in weights]
+        raise AffordAgentError(f"{out} is not empty; name a new folder to save to")
+    config = read_json(llava / "config.json")
+    weights = {k: w for k, w in read_weights(llava).items() if not any(i in k for i in IGNORED)}
+    missing = {*EMBEDDINGS, "model.mm_projector.weight"} - weights.keys()
     if missing:
-        raise AffordAgentError(f"{llava} lacks {', '.join(missing)}: a LLaVA v1 with one linear projector is needed")
-    sam_weights = _read_sam(sam)
-    generator = torch.Generator().manual_seed(seed)
-    rows = max(words, *(i + 1 for i in added.values()))
-    spread = float(config.get("initializer_range", 0.02))
-    for name in EMBEDDINGS:
-        weights[name] = _resized(weights[name], rows, spread, generator)
-    prompt_width = len(sam_weights[NECK])
-    weights |= _projection(weights[PROJECTOR].shape[0], prompt_width, generator)
-    weights |= {f"model.visual_model.{name}": weight for name, weight in sam_weights.items()}
-
+        raise AffordAgentError(f"{llava} lacks {', '.join(sorted(missing))}; --llava must be a whole LLaVA 1")
+    parts = {f"{SAM}{k}": w for k, w in read_file(sam).items()}
+    if f"{SAM}image_encoder.neck.0.weight" not in parts:
+        raise AffordAgentError(f"{sam} is not a Segment Anything checkpoint; take sam_vit_h_4b8939.pth")
     out.mkdir(parents=True, exist_ok=True)
-    write_weights({name: weight.to(DTYPES[dtype]) for name, weight in weights.items()}, out, SAFE)
-    for name in (*TOKENIZER_FILES, "generation_config.json"):
+    rows = _write_tokenizer(llava, out)
+    prompt_width = parts[f"{SAM}image_encoder.neck.0.weight"].shape[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        spread = float(config.get("initializer_range", 0.02))
+        weights |= {name: _resized(weights[name], rows, spread) for name in EMBEDDINGS}
+        weights |= _mask_prompt(weights[EMBEDDINGS[0]].shape[1], prompt_width)
+    (out / "config.json").write_text(json.dumps(config | _extra(config, rows, prompt_width), indent=2, sort_keys=True))
+    write_weights(weights | parts, out, SAFE)
+
+
+def _write_tokenizer(llava: Path, out: Path) -> int:
+    """Copy the tokenizer with the four tokens added; returns the number of tokens."""
+    for name in TOKENIZER_FILES:
         if (llava / name).is_file():
             shutil.copyfile(llava / name, out / name)
-    _write(out / "added_tokens.json", added)
-    facts = {"train_mask_decoder": True, "out_dim": prompt_width, "vocab_size": rows, "use_cache": False}
-    kind = {"architectures": ["AffordanceVLMForCausalLM"], "model_type": "llava"}
+    tokens = Tokens.load(llava, complete=False)
+    added = dict(tokens.added)
+    for token in (SEG, AFF, IMAGE_START, IMAGE_END):
+        added.setdefault(token, len(Tokens(tokens.model, added)))
+    (out / "added_tokens.json").write_text(json.dumps(added, indent=2))
+    return len(Tokens.load(out))
+
+
+def _resized(table: Tensor, rows: int, spread: float) -> Tensor:
+    """The first rows of a table, with new ones below where there are too few."""
+    new = torch.normal(0.0, spread, (max(0, rows - len(table)), table.shape[1]))
+    return torch.cat([table[:rows], new.to(table.dtype)])
+
+
+def _mask_prompt(width: int, prompt_width: int) -> dict[str, Tensor]:
+    layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, prompt_width))
+    return {f"model.text_hidden_fcs.0.{name}": weight for name, weight in layers.state_dict().items()}
+
+
+def _extra(config: dict[str, Any], rows: int, prompt_width: int) -> dict[str, Any]:
     tower = config.get("mm_vision_tower", "openai/clip-vit-large-patch14")
-    torch_dtype = str(DTYPES[dtype]).removeprefix("torch.")
-    _write(out / "config.json", config | facts | kind | {"vision_tower": tower, "torch_dtype": torch_dtype})
-
-
-def _words(llava: Path) -> int:
-    """How many the tokenizer has without added ones."""
-    file = llava / "tokenizer.model"
-    if not file.is_file():
-        raise AffordAgentError(f"{llava} has no tokenizer.model; give the folder of a LLaVA")
-    return sentencepiece.SentencePieceProcessor(model_file=str(file)).vocab_size()
-
-
-def _added(llava: Path, words: int) -> dict[str, int]:
-    """LLaVA's added tokens, and behind them those of ADDED that it lacks."""
-    file = llava / "added_tokens.json"
-    added = {str(token): int(i) for token, i in read_json(file).items()} if file.is_file() else {}
-    for token in ADDED:
-        added.setdefault(token, max([words - 1, *added.values()]) + 1)
-    return added
-
-
-def _resized(weight: Tensor, rows: int, spread: float, generator: torch.Generator) -> Tensor:
-    """(rows, hidden): the first ones as they are, new ones drawn."""
-    new = torch.empty(max(0, rows - len(weight)), weight.shape[1]).normal_(0, spread, generator=generator)
-    return torch.cat([weight[:rows].float(), new])
-
-
-def _projection(hidden: int, prompt: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Two linear layers with torch's usual first values: uniform within 1 / sqrt(inputs)."""
-    out = {}
-    for number, width in ((0, hidden), (2, prompt)):
-        for part, shape in (("weight", (width, hidden)), ("bias", (width,))):
-            values = torch.empty(shape).uniform_(-(hidden**-0.5), hidden**-0.5, generator=generator)
-            out[f"model.text_hidden_fcs.0.{number}.{part}"] = values
-    return out
-
-
-def _read_sam(file: Path) -> dict[str, Tensor]:
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise AffordAgentError(f"{file} is not a SAM checkpoint that can be read: {error}") from error
-    if not isinstance(weights, dict) or NECK not in weights:
-        raise AffordAgentError(f"{file} is not SAM's own file (sam_vit_h_4b8939.pth): it has no {NECK}")
-    return {name: weight for name, weight in weights.items() if not name.startswith("pixel_")}
-
-
-def _write(file: Path, value: dict[str, Any]) -> None:
-    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    return {
+        **{"architectures": ["AffordanceVLMForCausalLM"], "model_type": "llava", "vocab_size": rows},
+        **{"train_mask_decoder": True, "out_dim": prompt_width, "vision_tower": tower, "mm_vision_tower": tower},
+        **{"mm_use_im_start_end": True, "use_cache": False, "pad_token_id": 0},
+        **{"mm_vision_select_layer": config.get("mm_vision_select_layer", -2), "mm_vision_select_feature": "patch"},
+    }
