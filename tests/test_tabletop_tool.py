@@ -17,7 +17,7 @@ from affordagent.robot.frame_cell import FrameCell
 from affordagent.tools import appearance
 from affordagent.tools.attributes import colour_share
 from affordagent.tools.part_geometry import part_by_geometry
-from affordagent.tools.sizes import SIZES_M, size_likelihood
+from affordagent.tools.sizes import SIZES_M, size_likelihoods
 from affordagent.tools.table import find_objects
 from affordagent.tools.tabletop import TabletopTool, confidence, object_posterior, wanted_share
 from affordagent.tools.vocabulary import known_things, wish_of
@@ -146,10 +146,13 @@ def test_colour_words(rgb: tuple[int, int, int], word: str) -> None:
 
 def test_sizes_tell_a_mug_from_a_spatula() -> None:
     mug, spatula = np.array([0.12, 0.08, 0.10]), np.array([0.30, 0.07, 0.02])
-    assert size_likelihood("mug", mug) > 100 * size_likelihood("spatula", mug)
-    assert size_likelihood("spatula", spatula) > 100 * size_likelihood("mug", spatula)
-    assert size_likelihood("kettle", spatula) < size_likelihood("kettle", np.array([0.22, 0.17, 0.2]))
-    assert size_likelihood("gizmo", mug) == size_likelihood("gizmo", spatula) > 0
+    kettle, nowhere = np.array([0.22, 0.17, 0.2]), np.full(3, np.nan)
+    names = ["mug", "spatula", "kettle", "gizmo"]
+    likely = size_likelihoods(names, np.array([mug, spatula, kettle, nowhere]))  # (thing seen, name)
+    assert likely[0, 0] > 100 * likely[0, 1]
+    assert likely[1, 1] > 100 * likely[1, 0]
+    assert likely[2, 2] > 100 * likely[1, 2]
+    assert len(set(likely[:, 3].tolist() + likely[3].tolist())) == 1  # unknown names and unknown sizes do not vote
     assert all(low < high for poses in SIZES_M.values() for pose in poses for low, high in pose)
 
 

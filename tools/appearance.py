@@ -44,9 +44,21 @@ def class_names() -> tuple[str, ...]:
 
 
 @cache
+def _stored() -> dict[str, NDArray[np.float32]]:
+    """The packaged embeddings, empty when they do not belong to today's words and encoder."""
+    if LIKENESSES.is_file():
+        with np.load(LIKENESSES, allow_pickle=False) as stored:
+            if str(stored["digest"]) == _digest():
+                return {name: stored[name].astype(np.float32) for name in ("classes", "known")}
+    return {}
+
+
+@cache
 def class_embeddings() -> NDArray[np.float32]:
     """(C, 384) unit embeddings of the class names."""
-    return text_encoder().sentences([f"a photo of a {name}" for name in class_names()])
+    stored = _stored().get("classes")
+    names = [f"a photo of a {name}" for name in class_names()]
+    return text_encoder().sentences(names) if stored is None else stored
 
 
 def likenesses(things: Sequence[tuple[str, ...]]) -> NDArray[np.float32]:
@@ -58,12 +70,20 @@ def likenesses(things: Sequence[tuple[str, ...]]) -> NDArray[np.float32]:
 
 @cache
 def known_likenesses() -> NDArray[np.float32]:
-    """(V, C) of all known things: the packaged ones if they belong to today's words and encoder, else fresh ones."""
-    if LIKENESSES.is_file():
-        with np.load(LIKENESSES, allow_pickle=False) as stored:
-            if str(stored["digest"]) == _digest():
-                return stored["likenesses"].astype(np.float32)
-    return likenesses(list(known_things().values()))
+    """(V, C) of all known things."""
+    stored = _stored().get("known")
+    return likenesses(list(known_things().values())) if stored is None else stored
+
+
+@cache
+def _known_shares() -> NDArray[np.float64]:
+    """(C, V) share of each class that each known thing has, without other words."""
+    return _shares(known_likenesses())
+
+
+def _shares(near: NDArray[np.float32]) -> NDArray[np.float64]:
+    share = np.exp((near - near.max(0)) / TEMPERATURE).astype(np.float64)
+    return (share / share.sum(0)).T
 
 
 def _digest() -> str:
@@ -82,11 +102,10 @@ def class_posterior(frame: RgbdFrame, proposals: list[ObjectProposal]) -> NDArra
 
 def thing_posterior(classes: NDArray[np.float32], others: tuple[str, ...] = ()) -> NDArray[np.float64]:
     """(P, V + len(others)) probability of each known thing, and of other words, from (P, C) class probabilities."""
-    near = known_likenesses()
-    if others:
-        near = np.concatenate([near, likenesses([(word,) for word in others])])
-    share = np.exp((near - near.max(0)) / TEMPERATURE)
-    return classes.astype(np.float64) @ (share / share.sum(0)).T
+    if not others:
+        return classes.astype(np.float64) @ _known_shares()
+    near = np.concatenate([known_likenesses(), likenesses([(word,) for word in others])])
+    return classes.astype(np.float64) @ _shares(near)
 
 
 def _crop(color: NDArray[np.uint8], proposal: ObjectProposal) -> NDArray[np.float32]:
@@ -107,5 +126,7 @@ def _greyed(color: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    fresh = likenesses(list(known_things().values()))
-    np.savez_compressed(LIKENESSES, likenesses=fresh.astype(np.float16), digest=np.array(_digest()))
+    _stored = cache(dict)  # nothing: make all anew
+    arrays = {"classes": class_embeddings(), "known": known_likenesses()}
+    halves = {name: values.astype(np.float16) for name, values in arrays.items()}
+    np.savez_compressed(LIKENESSES, digest=np.array(_digest()), **halves)

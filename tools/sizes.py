@@ -5,7 +5,11 @@ A weak but honest witness next to the picture: a thing 30 cm long and 1 cm high 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array
 from affordagent.core.lexicon import lexicon
@@ -44,18 +48,30 @@ SOFTNESS = 0.15  # log size: a thing 15 % outside its range keeps 60 % of its li
 UNKNOWN_SPAN = np.log(5.0)  # of a thing whose size nobody knows
 
 
-def size_likelihood(name: str, dimensions_m: Array) -> float:
-    """Likelihood of footprint length, footprint width and height (3,) for a thing, per unit of log size; the same for
-    every thing where the size is not known (NaN)."""
-    thing = lexicon().get(name)
-    poses = SIZES_M.get(name) or (thing.sizes_m if thing else None)
-    if poses is None or not np.isfinite(dimensions_m).all():
-        return float(UNKNOWN_SPAN**-3)
-    size = np.log(np.maximum(dimensions_m, 1e-3))
-    total = 0.0
-    for pose in poses:
-        low, high = np.log(np.array(pose)).T
-        outside = np.maximum(low - size, 0) + np.maximum(size - high, 0)
-        span = high - low + SOFTNESS * np.sqrt(2 * np.pi)
-        total += float(np.exp(-0.5 * (outside / SOFTNESS) ** 2).prod() / span.prod())
-    return total / len(poses)
+def size_likelihoods(names: Sequence[str], dimensions_m: Array) -> Array:
+    """(P, N) likelihood of (P, 3) footprint length, footprint width and height for each of N things, per unit of log
+    size: the mean over the thing's poses. The same for every thing where a size is not known (NaN), and for things
+    whose size nobody knows.
+    """
+    low, high, pose = _ranges(tuple(names))
+    size = np.log(np.maximum(dimensions_m, 1e-3))[:, None, None]  # (P, 1, 1, 3)
+    outside = np.maximum(low - size, 0) + np.maximum(size - high, 0)  # (P, N, poses, 3) from here on
+    span = high - low + SOFTNESS * np.sqrt(2 * np.pi)
+    fits = np.exp(-0.5 * (outside / SOFTNESS) ** 2).prod(-1) / span.prod(-1)
+    mean = np.where(pose, fits, 0).sum(-1) / np.maximum(pose.sum(-1), 1)
+    known = pose.any(-1) & np.isfinite(dimensions_m).all(1, keepdims=True)
+    return np.where(known, mean, UNKNOWN_SPAN**-3)
+
+
+@lru_cache(maxsize=32)
+def _ranges(names: tuple[str, ...]) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """(N, poses, 3) logarithms of the lower and upper bounds, and (N, poses) which poses there are."""
+    all_poses = [SIZES_M.get(name) or (lexicon()[name].sizes_m if name in lexicon() else ()) for name in names]
+    most = max((len(poses) for poses in all_poses), default=1)
+    bounds = np.zeros((len(names), max(most, 1), 3, 2))
+    there = np.zeros(bounds.shape[:2], bool)
+    for i, poses in enumerate(all_poses):
+        if poses:
+            bounds[i, : len(poses)] = np.log(np.array(poses))
+            there[i, : len(poses)] = True
+    return bounds[..., 0], bounds[..., 1], there

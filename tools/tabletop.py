@@ -18,7 +18,7 @@ from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMa
 from affordagent.tools import appearance
 from affordagent.tools.attributes import attribute_factors
 from affordagent.tools.part_geometry import has_depth, part_by_geometry, plan_view
-from affordagent.tools.sizes import size_likelihood
+from affordagent.tools.sizes import size_likelihoods
 from affordagent.tools.vocabulary import Wish, known_things, wish_of
 
 ABSENT_BELOW = 0.25  # confidence under which the thing is judged not to be there
@@ -98,8 +98,7 @@ def object_posterior(
     others = tuple(name for name in wish.names if name not in known_things())
     names = [*known_things(), *others]
     looks = appearance.thing_posterior(classes, others)
-    sizes = np.array([[size_likelihood(name, d) for name in names] for d in dimensions_m])
-    joint = np.maximum(looks, 1e-5) * np.maximum(sizes, 1e-6)
+    joint = np.maximum(looks, 1e-5) * np.maximum(size_likelihoods(names, dimensions_m), 1e-6)
     return joint / joint.sum(1, keepdims=True), names
 
 
