@@ -13,7 +13,6 @@ HANDAL = (
     "strainer, fixed joint pliers, slip joint pliers, locking pliers, hammer, ladle, whisk, measuring cup, power drill,"
     " adjustable wrench, combination wrench, mug, ratchet, utensil, pot or pan, spatula, screwdriver"
 ).split(", ")
-UNSEEN = ["bowl", "rolling pin", "ice cream scoop", "paint brush", "trowel"]
 
 
 def plain(text: str) -> str:
@@ -44,7 +43,6 @@ def test_generic_words_are_shared_with_sane_weights():
 def test_every_category_has_enough_phrases(split, least):
     texts = phrases()[split]
     assert all(len(texts[name]) >= least for name in catalogue())
-    assert split == "train" or all(len(texts[name]) >= 5 for name in UNSEEN)
 
 
 def test_train_and_test_share_no_sentence_and_nothing_is_said_twice():
@@ -60,14 +58,6 @@ def test_a_sentence_with_several_meanings_is_spelled_one_way():
     assert len(spellings) == len({plain(t) for t in spellings})
     meanings = Counter(t for group in phrases()["train"].values() for t in group)
     assert meanings["the nut has to be tightened"] == 3  # any wrench does
-
-
-def test_functional_phrases_do_not_name_their_category():
-    for split in ("train", "test"):
-        for name, texts in phrases()[split].items():
-            words = (*catalogue()[name].names, *catalogue()[name].generic) if name in catalogue() else (name,)
-            named = re.compile(r"\b(?:" + "|".join(re.escape(w) for w in words) + r")s?\b")
-            assert not [t for t in texts if named.search(t.lower())]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
