@@ -125,8 +125,8 @@ class _Blend:
 
 
 def export(run: Path, out: Path) -> None:
-    """Turn a training run's averaged weights into a checkpoint to ship: half precision, with its config and the names of
-    the things it was trained on."""
+    """Turn a run's averaged weights into a checkpoint to ship: half precision, with its config and the names of the
+    things it was trained on."""
     out.mkdir(parents=True, exist_ok=True)
     weights = load_file(run / "model.safetensors")
     kept = {name: v.half().contiguous() for name, v in weights.items() if not name.endswith("num_batches_tracked")}
