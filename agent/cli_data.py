@@ -1,4 +1,4 @@
-"""`affordagent data`, `start-vlm`, `train-vlm`, `export-vlm`: data sets of the published layout, training on them."""
+"""`affordagent data`, `train-vlm` and `export-vlm`: data sets of the published layout, and training on them."""
 
 from __future__ import annotations
 
