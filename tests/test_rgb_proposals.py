@@ -22,7 +22,7 @@ from affordagent.tools.affordance_vlm import AffordanceTool
 from affordagent.tools.attributes import attribute_factors
 from affordagent.tools.part_geometry import part_by_geometry
 from affordagent.tools.rgb_proposals import MOST_PROPOSALS, SHIPPED_CHECKPOINT, propose_rgb, scene_of_picture
-from affordagent.tools.sizes import SIZES_M, size_likelihood
+from affordagent.tools.sizes import SIZES_M, size_likelihoods
 from affordagent.tools.tabletop import TabletopTool, dimensions_of
 
 
@@ -124,7 +124,7 @@ def test_unknown_sizes_do_not_vote(table: tuple[np.ndarray, list[Mask]]) -> None
     dimensions_m = dimensions_of(frame, scene)
     assert dimensions_m.shape == (len(scene.proposals), 3)
     assert np.isnan(dimensions_m).all()
-    assert len({size_likelihood(name, dimensions_m[0]) for name in (*SIZES_M, "kettle")}) == 1
+    assert np.ptp(size_likelihoods([*SIZES_M, "kettle"], dimensions_m)) == 0
     assert part_by_geometry(frame, scene, scene.proposals[0], "rim") is None
     everything = np.ones(len(scene.proposals), bool)
     factors, ignored = attribute_factors(frame, scene.proposals, dimensions_m, everything, {"size": "long"})
