@@ -55,7 +55,7 @@ def write_rows(folder: Path, count: int) -> Path:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    return write_tiny_vlm(tmp_path_factory.mktemp("base"))[0]
+    return write_tiny_vlm(tmp_path_factory.mktemp("base"), global_blocks=())[0]
 
 
 @pytest.fixture(scope="module")

@@ -25,15 +25,23 @@ CORPUS = [
 
 
 def write_tiny_vlm(
-    folder: Path, *, seed: int = 0, added: tuple[str, ...] = ADDED, max_shard_bytes: int = 10**9
+    folder: Path,
+    *,
+    seed: int = 0,
+    added: tuple[str, ...] = ADDED,
+    max_shard_bytes: int = 10**9,
+    global_blocks: tuple[int, ...] = (1,),
 ) -> tuple[Path, Path]:
-    """Write `folder/ckpt` and `folder/vision_tower`; returns both. Random weights: 2 layers of 32, SAM 16 wide."""
+    """Write `folder/ckpt` and `folder/vision_tower`; returns both. Random weights: 2 layers of 32, SAM 16 wide.
+
+    global_blocks: () makes SAM ten times as fast.
+    """
     ckpt, tower = folder / "ckpt", folder / "vision_tower"
     ckpt.mkdir(parents=True)
     tower.mkdir()
     rows = _write_tokenizer(ckpt, added)
     torch.manual_seed(seed)
-    network = AffordanceVlm(_shape(rows))
+    network = AffordanceVlm(_shape(rows, global_blocks))
     _spread(network)
     _write_json(tower / "config.json", json.loads(network.shape.clip.to_json_string()))
     state = network.state_dict()
@@ -49,7 +57,7 @@ def write_tiny_vlm(
     return ckpt, tower
 
 
-def _shape(rows: int) -> NetworkShape:
+def _shape(rows: int, global_blocks: tuple[int, ...]) -> NetworkShape:
     llama = LlamaConfig(
         vocab_size=rows,
         hidden_size=32,
@@ -62,7 +70,7 @@ def _shape(rows: int) -> NetworkShape:
         hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=14
     )
     sam = SamShape(
-        width=16, depth=2, heads=1, mlp_width=32, global_blocks=(1,), prompt_width=32, mask_channels=8,
+        width=16, depth=2, heads=1, mlp_width=32, global_blocks=global_blocks, prompt_width=32, mask_channels=8,
         decoder_mlp_width=48, decoder_inner_width=16, iou_width=16,
     )  # fmt: skip
     return NetworkShape(llama, clip, sam, (rows - 4, rows - 3))
