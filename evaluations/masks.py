@@ -190,7 +190,7 @@ def judge(
         return Trial(*common, own is not None, chosen == own, 0, int(truth.sum()), 0.0, failure.code), None
     both, either = int((found.mask & truth).sum()), int((found.mask | truth).sum())
     traits = found.evidence["traits"]
-    trial = Trial(*common, own is not None, chosen == own, both, either, found.confidence, None, traits)
+    trial = Trial(*common, own is not None, chosen == own, both, either, found.confidence, traits=traits)
     return trial, found.mask
 
 

@@ -1,9 +1,8 @@
 """Texts for training and evaluation: names in templates, and functional phrases that never name the category.
 
-The splits are apart (no sentence in two). "dev" may be looked at and fitted to. "test" is for reporting only: it was
-written by a hand that had not seen the others, and has sentence frames and templates of its own. "test_hands" is more
-of that for the catalogue's categories, in the style of many different people, with the frames and templates of "test".
-The two are for final reports: nothing may be tuned on them, no threshold chosen, no word list extended.
+The splits are apart (no sentence in two). "dev" may be looked at and fitted to. "test" is for final reports only: it
+was written by a hand that had not seen the others, in the style of many different people, and has sentence frames and
+templates of its own. Nothing may be tuned on it, no threshold chosen, no word list extended.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 
 from affordagent.core.catalogue import catalogue
 
-Split = Literal["train", "dev", "test", "test_hands"]
+Split = Literal["train", "dev", "test"]
 Style = Literal["template", "easy", "hard"]
 
 EASY = {  # a functional phrase together with the name
@@ -40,7 +39,6 @@ class Phrases(TypedDict):
     train: dict[str, list[str]]
     dev: dict[str, list[str]]
     test: dict[str, list[str]]
-    test_hands: dict[str, list[str]]
     templates_train: list[str]
     templates_test: list[str]
 
@@ -50,7 +48,7 @@ def phrases() -> Phrases:
     """All texts. The splits: category -> functional phrases. The templates: strings with {name} and some with {part}.
 
     `train` also holds categories that only training pictures show; `dev` and `test` also hold categories that are never
-    trained (`test` all ten, `dev` five of them); `test_hands` has the catalogue's alone.
+    trained (`test` all ten, `dev` five of them).
     """
     return json.loads(files("affordagent.finetune").joinpath("phrases.json").read_text(encoding="utf-8"))
 
@@ -79,7 +77,7 @@ def sample_text(
         ValueError: no phrase serves this category alone.
     """
     texts = phrases()
-    frames: Literal["train", "test"] = "test" if split in ("test", "test_hands") else "train"
+    frames: Literal["train", "test"] = "test" if split == "test" else "train"
     if style == "hard":
         phrase = _pick(rng, functional_phrases(category, split, but_not))
         return _pick(rng, COLOURED[frames]).format(phrase=phrase, colour=colour) if ambiguous else phrase
