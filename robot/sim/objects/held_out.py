@@ -117,8 +117,8 @@ def _blade(
         m = (a + b) / 2
         top, bottom = float(np.interp(m, s, upper)), float(np.interp(m, s[::2], lower[::2]))
         tilt = np.interp([a, b], s, upper + np.interp(s, s[::2], lower[::2])) / 2
-        ends = [(-length * f, y, 0) for f, y in zip((a, b), tilt, strict=True)]
-        add_bar(obj, "blade", *ends, top - bottom, 0.0014)
+        near, far = (-length * a, tilt[0], 0), (-length * b, tilt[1], 0)
+        add_bar(obj, "blade", near, far, top - bottom, 0.0014)
 
 
 def _closed_grip(

@@ -48,8 +48,8 @@ def kettle(rng: np.random.Generator) -> HouseholdObject:
         dark = sample_colour(rng, ["black", "black", "grey", "white"])[1]
         obj.add_visual("body", band([[radius, 0.003], [side[1, 0] + 0.0008, 0.016]], 0.0012), dark, "plastic")
     if rng.random() < 0.25:
-        low = int(rng.integers(2, 6))
-        obj.add_visual("body", band(side[low : low + 2 + int(rng.integers(2))]), sample_colour(rng)[1], material)
+        first = int(rng.integers(2, 6))
+        obj.add_visual("body", band(side[first : first + 2 + int(rng.integers(2))]), sample_colour(rng)[1], material)
     mass = rng.uniform(0.35, 0.6)
     _add_stack(obj, "body", side[[0, 2, 4, 6, 8, 10]], foot, 0.7 * mass)
     _, trim_rgba, trim_material = sample_handle_material(rng, wood=0.25)
@@ -73,7 +73,7 @@ def kettle(rng: np.random.Generator) -> HouseholdObject:
         path = bezier([p, p + [out, 0, 0.012], p + [1.1 * out, 0, -0.2 * drop], p + [0.85 * out, 0, -drop]], 21)
     else:
         low, high = rng.uniform(0.12, 0.25) * height, rng.uniform(0.82, 0.93) * height
-        start, end = ((np.interp(z, side[:, 1], side[:, 0]) - 0.002, 0, z) for z in (high, low))
+        start, end = ((np.interp(at, side[:, 1], side[:, 0]) - 0.002, 0, at) for at in (high, low))
         path = _loop(start, end, rng.uniform(0.042, 0.055), rng.uniform(0.35, 0.75))
     _add_loop(obj, path, width, thick, trim_rgba, trim_material, 0.25 * mass)
     obj.parameters |= {"radius": radius, "height": height, "top_handle": float(style == "stove")}
@@ -98,8 +98,8 @@ def watering_can(rng: np.random.Generator) -> HouseholdObject:
     outer = np.concatenate([[[0, 0], [side[0, 0] - 0.003, 0]], side])
     obj.add_visual("body", shell(outer, 0.0018), rgba, material)
     if rng.random() < 0.35:
-        low = int(rng.integers(1, 6))
-        obj.add_visual("body", band(side[low : low + 2]), sample_colour(rng)[1], material)
+        first = int(rng.integers(1, 6))
+        obj.add_visual("body", band(side[first : first + 2]), sample_colour(rng)[1], material)
     mass = rng.uniform(0.14, 0.3)
     add_shell(obj, "body", side[[0, 2, 4, 6, 8]], 0.0018, 10, 0.75 * mass)
     root_z, reach = rng.uniform(0.12, 0.35) * height, rng.uniform(0.09, 0.15)
@@ -121,7 +121,7 @@ def watering_can(rng: np.random.Generator) -> HouseholdObject:
         loop = _loop((0.002 - rim, 0, z), (rim - 0.002, 0, z), rng.uniform(0.05, 0.075), rng.uniform(0.5, 1.0))
     else:
         low, high = rng.uniform(0.12, 0.3) * height, rng.uniform(0.85, 0.96) * height
-        start, end = ((np.interp(z, side[:, 1], side[:, 0]) - 0.0015, 0, z) for z in (high, low))
+        start, end = ((np.interp(at, side[:, 1], side[:, 0]) - 0.0015, 0, at) for at in (high, low))
         loop = _loop(start, end, rng.uniform(0.042, 0.065), rng.uniform(0.4, 1.0))
         loop[:, 2] += rng.uniform(0, 0.35) * (loop[:, 0] - loop[0, 0]).clip(0)  # a loop that rises above the rim
     _add_loop(obj, loop, width, thick, rgba if own else other_rgba, material if own else other, 0.15 * mass)
@@ -251,7 +251,7 @@ def _add_spout(
 def _rose(obj: HouseholdObject, path: Array, radius: float, rgba: Rgba, material: Material) -> None:
     d = _heading(path)
     R = rot_y(float(np.arctan2(d[0], d[2])))
-    cone = revolve([[0, 0], [0.25 * radius, 0], [radius, 0.8 * radius], [radius, 0.95 * radius], [0, 1.1 * radius]], 28)
+    cone = revolve(radius * np.array([(0, 0), (0.25, 0), (1, 0.8), (1, 0.95), (0, 1.1)]), 28)
     at = path[-1] - 0.006 * d
     obj.add_visual("spout", moved(cone, at, R), rgba, material)
     half = 0.2 * radius
