@@ -59,7 +59,9 @@ class Batch:
         return {name: value for name, value in vars(self).items() if name not in ("masks", "numbers")}
 
     def to(self, device: torch.device) -> Batch:
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved, masks=[mask.to(device) for mask in self.masks])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,7 +45,8 @@ def validate(model: nn.Module, accelerator: Accelerator, examples: ValidationExa
     """Row k is looked at by process k modulo their number; all make the same number of passes, as sharded weights need,
     and what is looked at twice counts once."""
     model.eval()
-    sums, pictures = np.zeros(4), []  # IoU, intersection, union, masks
+    sums = np.zeros(4)  # IoU, intersection, union, masks
+    pictures: list[NDArray[np.uint8]] = []
     count = len(examples)
     own = _own(count, accelerator)
     for k, batch in zip(own, _loader(examples, own, workers), strict=True):
@@ -74,8 +76,8 @@ def _own(count: int, accelerator: Accelerator) -> list[int]:
     return [rank + world * turn for turn in range(-(-count // world))]
 
 
-def _loader(examples: ValidationExamples, own: list[int], workers: int) -> DataLoader[Batch]:
-    return DataLoader(
+def _loader(examples: ValidationExamples, own: list[int], workers: int) -> Iterator[Batch]:
+    loader = DataLoader(
         examples,
         batch_size=1,
         sampler=[k % len(examples) for k in own],
@@ -83,3 +85,4 @@ def _loader(examples: ValidationExamples, own: list[int], workers: int) -> DataL
         collate_fn=partial(collate, filling=examples.tokens.unk),
         generator=torch.Generator(),  # the loader must not touch the numbers that dropout draws from
     )
+    return iter(loader)
