@@ -258,8 +258,10 @@ def test_a_small_set_is_learned_by_heart(base, tmp_path, precision):
         save_steps=60, precision=precision, gradient_checkpointing=precision == "bf16",
     )  # fmt: skip
     train(Task(config, base, (rows,), tmp_path / "run", val=(rows,)))
-    total = [value for _, value in logged(tmp_path / "run")["train/total"]]
-    assert np.mean(total[-5:]) < 0.25 * np.mean(total[:5])
+    log = logged(tmp_path / "run")
+    for name, share in (("ce", 0.2), ("bce", 0.3), ("dice", 0.6)):  # words keep the doubt which of five answers it is
+        values = [value for _, value in log[f"train/{name}"]]
+        assert np.mean(values[-5:]) < share * np.mean(values[:5]), name
     network, opened, _ = merged_network(tmp_path / "run", dtype="fp32")
     predictor, before = VlmPredictor(base), VlmPredictor(base)
     predictor.network = network
@@ -272,8 +274,6 @@ def test_a_small_set_is_learned_by_heart(base, tmp_path, precision):
             ious[name].append(overlap(answer.masks[0], image[..., 0] > 200).iou)
     assert min(ious["after"]) > 0.7
     assert max(ious["before"]) < 0.4
-    said = predictor.answer(image, "What is the affordance map of pan in this image?", max_new_tokens=16)
-    assert "[AFF]" in said.text
 
 
 @pytest.mark.slow
