@@ -1,11 +1,11 @@
-# make demo | make test | make lint | make clean
+# make demo | make test | make lint | make bench | make clean
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SYSTEM_LIBRARIES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libgl1 libgomp1
 
-.PHONY: demo test test-slow lint setup system clean
+.PHONY: demo test test-slow lint bench setup system clean
 
 demo: setup
 	$(BIN)/affordagent run "I need something to drive a nail into the wall"
@@ -20,6 +20,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# One thread, as on the robot's computer. BENCH="--vlm DIR" measures the published model's loader too.
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m affordagent.evaluations.bench --out bench.json $(BENCH)
 
 setup: system $(READY)
 

@@ -45,6 +45,12 @@ class CameraIntrinsics:
         z = np.asarray(depth_m, np.float64)
         return np.stack([(u - self.cx) / self.fx * z, (v - self.cy) / self.fy * z, z], axis=-1)
 
+    def back_project_pixels(self, depth_m: NDArray[np.floating], pixels: NDArray[np.integer]) -> Array:
+        """(H, W) depth, (N,) places in the raveled picture -> (N, 3) points in the camera frame, as `back_project`."""
+        v, u = np.divmod(pixels, self.width)
+        z = depth_m.ravel()[pixels].astype(np.float64)
+        return np.stack([(u - self.cx) / self.fx * z, (v - self.cy) / self.fy * z, z], axis=-1)
+
     def project(self, points_camera: Array) -> Array:
         """(N, 3) camera-frame points -> (N, 2) image coordinates (u, v)."""
         z = points_camera[:, 2]

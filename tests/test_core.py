@@ -71,6 +71,13 @@ def test_projection_undoes_back_projection():
     np.testing.assert_allclose(pixels, np.stack([u, v], -1), atol=1e-9)
 
 
+def test_single_pixels_are_back_projected_like_the_picture():
+    depth = np.random.default_rng(0).uniform(0.3, 2, (48, 64)).astype(np.float32)
+    some = np.array([0, 63, 64, 1500, 48 * 64 - 1])
+    whole = CAMERA.back_project(depth).reshape(-1, 3)
+    np.testing.assert_array_equal(CAMERA.back_project_pixels(depth, some), whole[some])
+
+
 @pytest.mark.parametrize("change", [{"fx": 0.0}, {"fy": -5.0}, {"cx": 900.0}, {"width": 0}, {"fx": float("nan")}])
 def test_bad_intrinsics_are_refused(change):
     fields = {"width": 64, "height": 48, "fx": 60.0, "fy": 62.0, "cx": 31.5, "cy": 23.5, **change}

@@ -27,10 +27,15 @@ Labels = NDArray[np.int32]
 
 def plane_normal(points: Array, mask: Mask) -> Array:
     """(3,) least-squares normal of the masked points, towards the camera."""
-    inliers = points[mask][::13]
+    inliers = every(13, points, mask)
     centre = inliers.mean(0)
     normal = np.linalg.svd(inliers - centre, full_matrices=False)[2][2]
     return normal * (1.0 if -centre @ normal > 0 else -1.0)
+
+
+def every(step: int, points: Array, mask: Mask) -> Array:
+    """(N, 3) every so-manieth of the masked points (H, W, 3)."""
+    return points.reshape(-1, 3)[np.flatnonzero(mask)[::step]]
 
 
 def connect(
@@ -109,10 +114,11 @@ def assemble(frame: RgbdFrame, points: Array, height: NDArray[np.float32], label
 
 def _join(pieces: list[Mask], points: Array, plane: Array, lab: NDArray[np.float32], valid: Mask) -> list[list[int]]:
     """Groups of pieces that are one thing."""
-    clouds = [points[p][:: max(1, int(p.sum()) // 800)] for p in pieces]
+    pixels = [np.flatnonzero(p) for p in pieces]
+    sizes = [len(p) for p in pixels]
+    clouds = [points.reshape(-1, 3)[p[:: max(1, len(p) // 800)]] for p in pixels]
     trees = [cKDTree(c) for c in clouds]
-    shades = [np.median(lab[p], axis=0).astype(np.float64) for p in pieces]
-    sizes = [int(p.sum()) for p in pieces]
+    shades = [np.median(lab.reshape(-1, 3)[p], axis=0).astype(np.float64) for p in pixels]
     boxes = [(c.min(0), c.max(0)) for c in clouds]
     group = list(range(len(pieces)))
     for i in range(len(pieces)):
@@ -182,15 +188,28 @@ def _filled(mask: Mask, valid: Mask, lab: NDArray[np.float32]) -> Mask:
     count, holes = cv2.connectedComponents((near & ~valid & ~out).astype(np.uint8), connectivity=4)
     if count < 2:
         return out
-    inside = cv2.GaussianBlur(np.where(out[..., None], lab, 0), (0, 0), 6)
-    weight_in = cv2.GaussianBlur(out.astype(np.float32), (0, 0), 6)
-    outside = cv2.GaussianBlur(np.where((valid & ~out)[..., None], lab, 0), (0, 0), 10)
-    weight_out = cv2.GaussianBlur((valid & ~out).astype(np.float32), (0, 0), 10)
-    to_inside = np.linalg.norm(lab - inside / np.maximum(weight_in, 1e-3)[..., None], axis=-1)
-    to_outside = np.linalg.norm(lab - outside / np.maximum(weight_out, 1e-3)[..., None], axis=-1)
-    own = (holes > 0) & (weight_in > 0.05) & (to_inside < 25) & (to_inside < 0.5 * to_outside)
+    asked = holes > 0
+    inside, weight_in = _shade_around(out, lab, 6, asked)
+    outside, _ = _shade_around(valid & ~out, lab, 10, asked)
+    to_inside = np.linalg.norm(lab[asked] - inside, axis=1)
+    to_outside = np.linalg.norm(lab[asked] - outside, axis=1)
+    own = np.zeros(mask.shape, bool)
+    own[asked] = (weight_in > 0.05) & (to_inside < 25) & (to_inside < 0.5 * to_outside)
     own = cv2.morphologyEx(own.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
     return _reached(out | own, mask)
+
+
+def _shade_around(
+    mask: Mask, lab: NDArray[np.float32], sigma: float, asked: Mask
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, 3) mean colour of the masked pixels about each pixel of `asked`, weighed by a Gaussian, and (N,) the sum of
+    the weights. Blurred at half size: what is blurred so much looks the same."""
+    h, w = mask.shape
+    half = ((w + 1) // 2, (h + 1) // 2)
+    both = np.dstack([np.where(mask[..., None], lab, 0), mask]).astype(np.float32)
+    small = cv2.GaussianBlur(cv2.resize(both, half, interpolation=cv2.INTER_AREA), (0, 0), sigma / 2)
+    blurred = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)[asked]
+    return blurred[:, :3] / np.maximum(blurred[:, 3:], 1e-3), blurred[:, 3]
 
 
 def _floored(mask: Mask, frame: RgbdFrame, height: NDArray[np.float32], lab: NDArray[np.float32]) -> Mask:

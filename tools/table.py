@@ -19,7 +19,8 @@ from affordagent.tools import clusters
 
 NEAR_M, FAR_M = 0.15, 2.0  # depths that are looked at
 MIN_VALID = 0.05  # share of the picture that must have depth
-SAMPLE = 5000  # points the RANSAC counts
+SAMPLE = 5000  # points the plane is fitted to
+COUNTED = 2000  # of them, for the support of each of the TRIPLES
 TRIPLES = 400
 BASE_RADIUS_M = 0.3  # what is nearer to the base's axis may be the robot itself
 
@@ -55,9 +56,10 @@ def find_table(frame: RgbdFrame, seed: int = 0) -> Array:
             valid_fraction=round(share, 4),
         )
     rng = np.random.default_rng(seed)
-    points = frame.camera.back_project(frame.depth_m)[usable]
-    sample = points[rng.integers(len(points), size=SAMPLE)]
-    plane = _ransac(sample, _up_camera(frame), rng)
+    pixels = np.flatnonzero(usable)
+    chosen = pixels[rng.integers(len(pixels), size=SAMPLE)]
+    sample = frame.camera.back_project_pixels(frame.depth_m, chosen)
+    plane = _ransac(sample[:COUNTED], _up_camera(frame), rng)
     if plane is None:
         raise StageFailure(
             "ground",
@@ -80,9 +82,10 @@ def find_objects(frame: RgbdFrame, workspace: Workspace | None = None, seed: int
     valid = (frame.depth_m > NEAR_M) & (frame.depth_m < FAR_M)
     height = np.where(valid, points @ plane[:3] + plane[3], np.nan).astype(np.float32)
     sigma = noise_sigma(height, frame.depth_m)
-    reachable = valid & _on_table(frame, points, height, sigma, workspace)
     labels = clusters.connect(frame, points, height, sigma, valid)
     candidates = clusters.assemble(frame, points, height, labels, plane)
+    standing = valid & np.any(candidates, axis=0) if candidates else np.zeros_like(valid)
+    reachable = _on_table(frame, points, height, sigma, workspace, standing)
     masks = [m for m in candidates if _is_object(m, frame, height, reachable, workspace)]
     if not masks:
         _raise_if_out_of_reach([m for m in candidates if _is_object(m, frame, height, valid, workspace)], frame, points)
@@ -133,7 +136,8 @@ def _ransac(sample: Array, up: Array | None, rng: np.random.Generator) -> Array 
         return None
     z = sample[:, 2]
     tolerance = 0.004 + 0.004 * z**2
-    inside = np.abs(planes[:, :3] @ sample.T + planes[:, 3:]) < tolerance  # (K, N)
+    off = planes[:, :3].astype(np.float32) @ sample.T.astype(np.float32) + planes[:, 3:].astype(np.float32)
+    inside = np.abs(off) < tolerance.astype(np.float32)  # (K, N)
     nearness = 1.0 / np.maximum(z, 0.3) ** 2  # a patch twice as far covers a quarter of the pixels but as much table
     support = inside @ nearness / nearness.sum()
     attitude = np.ones(len(planes))
@@ -179,15 +183,19 @@ def _on_table(
     height: NDArray[np.float32],
     sigma: NDArray[np.float32],
     workspace: Workspace,
+    asked: Mask,
 ) -> Mask:
-    """(H, W) pixels whose foot lies on the seen table and, with a known mounting, within the workspace."""
+    """(H, W) those of the pixels `asked` whose foot lies on the seen table and, with a known mounting, within the
+    workspace."""
+    out = asked.copy()
     with np.errstate(invalid="ignore"):
         table = np.abs(height) < np.maximum(0.004, 3 * sigma)
     if frame.T_base_camera is not None:
         T = frame.T_base_camera
-        x, y = points @ T[0, :3] + T[0, 3], points @ T[1, :3] + T[1, 3]
+        x, y, _ = transform_points(T, points[asked]).T
         (x0, x1), (y0, y1) = workspace.x_m, workspace.y_m
-        return (x > x0) & (x < x1) & (y > y0) & (y < y1)
+        out[asked] = (x > x0) & (x < x1) & (y > y0) & (y < y1)
+        return out
     # The largest piece of table in the picture: what is beyond its edge (floor, another table) does not count.
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(table.astype(np.uint8), np.ones((9, 9))))
     if count < 2:
@@ -195,18 +203,17 @@ def _on_table(
     table &= pieces == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     n = clusters.plane_normal(points, table)
     axes = plane_axes(np.append(n, 0.0))
-    flat = points @ axes  # (H, W, 2) in table coordinates
-    hull = cv2.convexHull(flat[table][::7].astype(np.float32))
+    hull = cv2.convexHull((clusters.every(7, points, table) @ axes).astype(np.float32))  # in table coordinates
     scale = 500.0  # 2 mm cells
     low = hull.reshape(-1, 2).min(0) - 0.05
     size = np.ceil((hull.reshape(-1, 2).max(0) + 0.05 - low) * scale).astype(int)
     plan = np.zeros((size[1] + 1, size[0] + 1), np.uint8)
     cv2.fillConvexPoly(plan, ((hull.reshape(-1, 2) - low) * scale).astype(np.int32), 1)
     plan = cv2.dilate(plan, np.ones((21, 21), np.uint8))  # 2 cm: things may stand at the very edge
-    cell = ((flat - low) * scale).astype(int)
-    inside = (cell >= 0).all(-1) & (cell[..., 0] < plan.shape[1]) & (cell[..., 1] < plan.shape[0])
-    out = np.zeros(table.shape, bool)
-    out[inside] = plan[cell[..., 1][inside], cell[..., 0][inside]] > 0
+    cell = ((points[asked] @ axes - low) * scale).astype(int)
+    inside = (cell >= 0).all(-1) & (cell[:, 0] < plan.shape[1]) & (cell[:, 1] < plan.shape[0])
+    inside[inside] = plan[cell[inside, 1], cell[inside, 0]] > 0
+    out[asked] = inside
     return out
 
 
