@@ -55,8 +55,8 @@ class MiniVlm:
             if not failure.code.startswith("grounding."):
                 raise
             return _nothing(image, failure.message, start)
-        if best.confidence < self._present_above:
-            reason = f"the best match has confidence {best.confidence:.2f}, needed {self._present_above:.2f}"
+        if best.is_there < self._present_above:
+            reason = f"the best match is there with probability {best.is_there:.2f}, needed {self._present_above:.2f}"
             return _nothing(image, reason, start)
         p = min(best.confidence, 1 - 1e-6)
         inside = max(float(np.log(p / (1 - p))), LEAST_LOGIT)

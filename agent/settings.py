@@ -35,7 +35,7 @@ class Settings(BaseModel):
         default=0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one"
     )
     present_above: float = Field(
-        default=0.45, ge=0, le=1, description="confidence below which the thing is not in the scene"
+        default=0.4, ge=0, le=1, description="probability of being there, below which the thing counts as absent"
     )
     confirm: bool = Field(default=False, description="ask before simulated motion too; hardware always asks")
     limits: MotionLimits = Field(default_factory=MotionLimits)

@@ -6,7 +6,7 @@
                         what the camera saw; `--cell frame:RUN/frame` runs on it again
     table.npz           plane, heights and proposals
     mask.png            the part to hold, 0/255, frame size; object_mask.png likewise
-    part_mask.json      tool, confidence and evidence of that mask
+    part_mask.json      tool, confidence, presence and evidence of that mask
     cloud.npz           part, object and obstacles in the base frame, metres
     grasps.json         poses in camera and base frame, width, score and its terms
     plan.json, plan.npz the chosen grasp, those rejected before it, the joint trajectories
@@ -156,7 +156,7 @@ def _read_table(folder: Path) -> TableScene:
 def _write_part_mask(folder: Path, part: PartMask) -> None:
     for name, mask in (("mask", part.mask), ("object_mask", part.object_mask)):
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
-    fields = {"tool": part.tool, "confidence": part.confidence, "evidence": part.evidence}
+    fields = {"tool": part.tool, "confidence": part.confidence, "presence": part.presence, "evidence": part.evidence}
     write_json(folder / "part_mask.json", fields)
 
 

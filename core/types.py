@@ -115,13 +115,21 @@ class TableScene:
 @dataclass(frozen=True)
 class PartMask:
     """The part to hold, as pixels. mask, object_mask: (H, W) bool. confidence in [0, 1]: probability that this is the
-    right object and part. tool: who made it. evidence: small JSON-able facts (scores of all proposals, reasons)."""
+    right object and part. tool: who made it. evidence: small JSON-able facts (scores of all proposals, reasons).
+    presence in [0, 1]: probability that what is wished for is in the picture at all; None where the tool cannot tell
+    this from being right."""
 
     mask: Mask
     object_mask: Mask
     confidence: float
     tool: str
     evidence: dict[str, Any] = field(default_factory=dict)
+    presence: float | None = None
+
+    @property
+    def is_there(self) -> float:
+        """The presence, or the confidence in its stead."""
+        return self.confidence if self.presence is None else self.presence
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ phrases stay unseen), and writes them into the checkpoint's `config.json`.
 
 The pick is a conditional logit (McFadden 1974): P(proposal) = softmax(weights . voices), weights >= 0, one set of
 weights for things the network was trained on and one for others. The confidence is a logistic function of the chosen
-mask's traits, fitted to "right thing and part IoU >= 0.5"; some texts ask for a thing that is not in the picture, and
-count as wrong.
+mask's traits, fitted to "right thing and part IoU >= 0.5", the presence another, fitted to "what was asked for is in
+the picture"; half of the texts ask for something that is not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from affordagent.evaluations.masks import (
 from affordagent.finetune.mini_data import list_rows, object_mask
 from affordagent.tools.affordance_vlm import DEFAULT_CONFIDENCE, VOICES, AffordanceTool
 
-ABSENT = 0.35
 PRIOR = 0.02  # weight of the squared weights
 
 
@@ -64,8 +63,8 @@ def fit_pick(choices: list[Choice]) -> tuple[dict[str, float], dict[str, float]]
     return dict(zip(VOICES, best, strict=False)), dict(zip(VOICES, best[len(VOICES) :], strict=True))
 
 
-def fit_confidence(traits: list[dict[str, float]], right: list[bool]) -> dict[str, float]:
-    """Logistic weights of the traits."""
+def fit_logistic(traits: list[dict[str, float]], right: list[bool]) -> dict[str, float]:
+    """Weights of the traits."""
     names = list(DEFAULT_CONFIDENCE)
     x = np.array([[t[name] for name in names] for t in traits])
     sign = np.where(right, 1.0, -1.0)
@@ -91,8 +90,8 @@ def fit(tool: AffordanceTool, data: list[Path], images: int, setting: Setting) -
                     choices.append(Choice(ranking.voices, ranking.trained, own))
     config = tool.predictor.config
     config["pick"], config["pick_untrained"] = fit_pick(choices)
-    traits, right = _confidence_trials(tool, seen)
-    config["confidence"] = fit_confidence(traits, right)
+    traits, right, there = _logistic_trials(tool, seen)
+    config["confidence"], config["presence"] = fit_logistic(traits, right), fit_logistic(traits, there)
     path = tool.checkpoint / "config.json"
     path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     weights = np.array([config[kind][voice] for kind in ("pick", "pick_untrained") for voice in VOICES])
@@ -103,16 +102,19 @@ def fit(tool: AffordanceTool, data: list[Path], images: int, setting: Setting) -
     }
 
 
-def _confidence_trials(tool: AffordanceTool, seen: list[Any]) -> tuple[list[dict[str, float]], list[bool]]:
-    traits, right = [], []
+def _logistic_trials(tool: AffordanceTool, seen: list[Any]) -> tuple[list[dict[str, float]], list[bool], list[bool]]:
+    """Traits of the answers to all styles for each target, and for as many things that are not there; whether each is
+    right, and whether what was asked for is there."""
+    traits, right, there = [], [], []
     for row, look, asked, rng in seen:
         here = {thing["category"] for thing in row.record["objects"]}
         for target in asked:
-            style = STYLES[int(rng.integers(len(STYLES)))]
-            absent = bool(rng.random() < ABSENT)
-            text = absent_text(rng, here, style, "dev")[0] if absent else text_of(target, style, rng, "dev")
-            trial, _ = judge(tool, row, look, target, style, text)
-            if trial.failure is None:
-                traits.append(trial.traits)
-                right.append(not absent and trial.right and trial.iou >= 0.5)
-    return traits, right
+            for style in STYLES:
+                for present in (True, False):
+                    text = text_of(target, style, rng, "dev") if present else absent_text(rng, here, style, "dev")[0]
+                    trial, _ = judge(tool, row, look, target, style, text)
+                    if trial.failure is None:
+                        traits.append(trial.traits)
+                        right.append(present and trial.right and trial.iou >= 0.5)
+                        there.append(present)
+    return traits, right, there

@@ -55,6 +55,7 @@ class Trial:
     intersection_px: int
     union_px: int
     confidence: float
+    is_there: float
     failure: str | None = None
     absent: str | None = None  # "known" or "unknown": the text asks for something that is not there
     traits: dict[str, float] = field(default_factory=dict)
@@ -187,10 +188,10 @@ def judge(
     try:
         found = tool.part(look, query, ranking, chosen)
     except StageFailure as failure:
-        return Trial(*common, own is not None, chosen == own, 0, int(truth.sum()), 0.0, failure.code), None
+        return Trial(*common, own is not None, chosen == own, 0, int(truth.sum()), 0.0, 0.0, failure.code), None
     both, either = int((found.mask & truth).sum()), int((found.mask | truth).sum())
-    traits = found.evidence["traits"]
-    trial = Trial(*common, own is not None, chosen == own, both, either, found.confidence, traits=traits)
+    sure = (found.confidence, found.is_there)
+    trial = Trial(*common, own is not None, chosen == own, both, either, *sure, traits=found.evidence["traits"])
     return trial, found.mask
 
 
@@ -213,7 +214,7 @@ def summary(trials: list[Trial]) -> dict[str, Any]:
 def refused(trials: list[Trial]) -> dict[str, Any]:
     """How often the answer is "not here"."""
     least = Settings().present_above
-    return rate(sum(t.confidence < least for t in trials), len(trials))
+    return rate(sum(t.is_there < least for t in trials), len(trials))
 
 
 def evaluate(tool: AffordanceTool, data: Path, out: Path, images: int, setting: Setting) -> dict[str, Any]:

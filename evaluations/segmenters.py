@@ -114,7 +114,7 @@ class MiniSegmenter:
         mask = best.object_mask if whole else best.mask
         evidence = {"proposals": len(scene.proposals), "proposals_from": source, "whole": whole}
         evidence["part_from"] = best.evidence.get("part_from")
-        if best.confidence < self.present_above:
+        if best.is_there < self.present_above:
             return Segmentation(blank, best.confidence, _reading(query), evidence | {"code": "grounding.not_found"})
         return Segmentation(mask, best.confidence, _reading(query), evidence)
 

@@ -131,12 +131,12 @@ def ground_again(bench: Workbench, state: GraspState) -> Done:
         "confidence": part.confidence,
         "considered": {p.tool: p.confidence for p in (first, second) if p is not None},
     }
-    if part.confidence < bench.present_above:
+    if part.is_there < bench.present_above:
         wanted = query.object_words or query.category or "that"
         raise StageFailure(
             "ground",
             "grounding.not_found",
-            f"I see no {wanted} on the table: the best match has confidence {part.confidence:.2f}, "
+            f"I see no {wanted} on the table: the best match is there with probability {part.is_there:.2f}, "
             f"needed {bench.present_above:.2f}. Name it otherwise, or put it into view.",
             **evidence,
         )

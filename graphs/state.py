@@ -45,7 +45,7 @@ class Workbench:
     fallback: Grounder
     limits: MotionLimits
     sure_above: float  # confidence from which the grounder's mask is taken without a second opinion
-    present_above: float  # confidence below which the thing counts as not in the scene
+    present_above: float  # probability below which the thing counts as not in the scene
     ask_before_motion: bool
     seed: int
     on_stage: Callable[[str], None]

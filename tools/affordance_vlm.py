@@ -42,16 +42,23 @@ SHIPPED_CHECKPOINT = Path(__file__).parents[1] / "finetune" / "checkpoints" / "m
 VOICES = ("own_words", "names", "among", "looks", "attributes")
 DEFAULT_PICK = {"own_words": 0.4, "names": 0.6, "among": 0.3, "looks": 0.7, "attributes": 0.6}
 DEFAULT_PICK_UNTRAINED = {"own_words": 0.1, "names": 0.1, "among": 0.0, "looks": 1.0, "attributes": 0.6}
+# Traits of an answer and their logistic weights: how sure is it that the mask is right, and that the thing is there?
 DEFAULT_CONFIDENCE = {
     "bias": -0.8,
-    "untrained": 0.0,
-    "log_share": 0.3,
-    "level": 0.4,
-    "among": 0.3,
+    "untrained": 0.0,  # how much of the wish the network was not trained on
+    "log_share": 0.3,  # of the chosen proposal
+    "level": 0.4,  # logit of the names, as far as they are trained
+    "among": 0.3,  # the same against all other names
     "looks": 0.3,
-    "certainty": 1.7,
-    "overlap": 0.0,
+    "untrained_looks": 0.0,
+    "own_words": 0.0,
+    "untrained_own_words": 0.0,
+    "named": 0.0,  # is there a noun?
+    "first": 0.0,  # weight of the likeliest name
+    "certainty": 1.7,  # of the mask's pixels
+    "overlap": 0.0,  # of the object's mask and its proposal
 }
+DEFAULT_PRESENCE = DEFAULT_CONFIDENCE
 LEAST_LOOKS = 0.001  # what ImageNet knowledge grants anything: less than the chance share of the known things
 OUT_OF_THE_RACE = 0.01  # share of the best one's by the network alone, below which ImageNet is not asked
 PLAUSIBLE = 0.15  # share of the best one's
@@ -88,13 +95,15 @@ class Look:
 @dataclass(frozen=True)
 class Ranking:
     """voices: (P, len(VOICES)); share: (P,), adds up to 1; level: (P,) logit of the names by the CLIP-like head; text:
-    what the part is asked for by; trained: how much of the wish the network was trained on, 0 to 1."""
+    what the part is asked for by; trained: how much of the wish the network was trained on, first: the weight of its
+    likeliest name, both 0 to 1."""
 
     voices: Array
     share: Array
     level: Array
     text: str
     trained: float
+    first: float
 
 
 def phrases_of(query: FunctionalQuery, wish: Wish) -> list[str]:
@@ -177,7 +186,7 @@ class AffordanceTool:
             voices[:, VOICES.index("attributes")] = np.log(factors)
             share = _softmax(voices @ weights)
         text = phrases[int(wish.weights.argmax())] if trained > 0.5 else PART_QUERY
-        return Ranking(voices, share, level, text, trained)
+        return Ranking(voices, share, level, text, trained, float(wish.weights.max()))
 
     def knows(self, name: str) -> bool:
         """Was the network trained on things of that name?"""
@@ -227,18 +236,25 @@ class AffordanceTool:
             )
         sure = part_share if how == "learned" else object_share
         overlap = float((whole & proposal.mask).sum() / max((whole | proposal.mask).sum(), 1))
+        untrained = 1 - ranking.trained
+        own_words, _, among, looks, _ = ranking.voices[index].tolist()
         traits = {
             "bias": 1.0,
-            "untrained": 1 - ranking.trained,
+            "untrained": untrained,
             "log_share": float(np.log(ranking.share[index] + 1e-4)),
             "level": ranking.trained * float(ranking.level[index]),
-            "among": ranking.trained * float(ranking.voices[index, VOICES.index("among")]),
-            "looks": float(ranking.voices[index, VOICES.index("looks")]),
+            "among": ranking.trained * among,
+            "looks": looks,
+            "untrained_looks": untrained * looks,
+            "own_words": own_words,
+            "untrained_own_words": untrained * own_words,
+            "named": float(query.object_words is not None),
+            "first": ranking.first,
             "certainty": float(sure[mask].mean()),
             "overlap": overlap,
         }
-        weights = self.predictor.config.get("confidence", DEFAULT_CONFIDENCE)
-        confidence = factor / (1 + np.exp(-sum(weights[name] * value for name, value in traits.items())))
+        confidence = factor * self._probability("confidence", DEFAULT_CONFIDENCE, traits)
+        presence = self._probability("presence", DEFAULT_PRESENCE, traits)
         proposals = look.scene.proposals
         evidence = {
             "proposal": proposal.id,
@@ -248,7 +264,11 @@ class AffordanceTool:
             "part_from": how,
             "traits": {name: round(value, 4) for name, value in traits.items()},
         }
-        return PartMask(mask, whole | mask, float(confidence), TOOL, evidence)
+        return PartMask(mask, whole | mask, confidence, TOOL, evidence, presence)
+
+    def _probability(self, kind: str, default: dict[str, float], traits: dict[str, float]) -> float:
+        weights = self.predictor.config.get(kind, default)
+        return float(1 / (1 + np.exp(-sum(weights[name] * value for name, value in traits.items()))))
 
 
 def _wanted(
