@@ -117,7 +117,8 @@ class _Blend:
     """A weighted mean of windows pasted into a picture."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
-        self.total, self.weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self.total: Probability = np.zeros(shape, np.float32)
+        self.weight: Probability = np.zeros(shape, np.float32)
 
     def add(self, window: CropWindow, grid: Probability, weight: float = 1.0) -> None:
         shape = self.total.shape
@@ -126,7 +127,7 @@ class _Blend:
 
     def mean(self) -> Probability:
         """Zero where no window reaches."""
-        return self.total / np.maximum(self.weight, 1e-6)
+        return self.total / np.maximum(self.weight, np.float32(1e-6))
 
 
 def export(run: Path, out: Path) -> None:

@@ -127,6 +127,5 @@ def _greyed(color: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
 
 if __name__ == "__main__":
     _stored = cache(dict)  # nothing: make all anew
-    arrays = {"classes": class_embeddings(), "known": known_likenesses()}
-    halves = {name: values.astype(np.float16) for name, values in arrays.items()}
-    np.savez_compressed(LIKENESSES, digest=np.array(_digest()), **halves)
+    classes, known = class_embeddings().astype(np.float16), known_likenesses().astype(np.float16)
+    np.savez_compressed(LIKENESSES, classes=classes, known=known, digest=np.array(_digest()))

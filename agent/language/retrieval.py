@@ -126,9 +126,12 @@ def write_embeddings(path: Path) -> None:
     meanings = sentences()
     belongs = {label: np.flatnonzero([label in names for names in meanings.values()]) for label in labels()}
     embeddings, _, reading = _computed(meanings, belongs)
-    half = {"embeddings": embeddings, "weights": reading.weights, "bias": reading.bias}
     np.savez_compressed(
-        path, **{name: a.astype(np.float16) for name, a in half.items()}, digest=np.array(_digest(meanings))
+        path,
+        embeddings=embeddings.astype(np.float16),
+        weights=reading.weights.astype(np.float16),
+        bias=reading.bias.astype(np.float16),
+        digest=np.array(_digest(meanings)),
     )
 
 
