@@ -127,7 +127,7 @@ class _Blend:
 
     def mean(self) -> Probability:
         """Zero where no window reaches."""
-        return self.total / np.maximum(self.weight, np.float32(1e-6))
+        return (self.total / np.maximum(self.weight, 1e-6)).astype(np.float32, copy=False)
 
 
 def export(run: Path, out: Path) -> None:
