@@ -124,7 +124,7 @@ def test_goes_on_where_it_stopped(tmp_path, squares):
 def test_another_task_is_refused_in_the_same_folder(tmp_path, squares):
     file = write_rows(tmp_path / "data", ROWS)
     evaluate(task_of_file(file, Model()), tmp_path / "out")
-    with pytest.raises(AffordAgentError, match=r"present_above was 0.45, is 0.3.*choose another --out"):
+    with pytest.raises(AffordAgentError, match=r"present_above was 0.4, is 0.3.*choose another --out"):
         evaluate(task_of_file(file, Model(present_above=0.3)), tmp_path / "out")
     write_rows(tmp_path / "data", ROWS[:2])
     with pytest.raises(AffordAgentError, match="data_digest"):
