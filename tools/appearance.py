@@ -26,6 +26,7 @@ from affordagent.tools.vocabulary import known_things
 # their probability goes to what a thing on a table can be.
 TABLETOP_CLASSES = [*range(398, 970), *range(984, 1000)]
 SIDE_PX = 224
+AT_ONCE = 4  # crops
 MARGIN = 1.3  # side of the crop by the longer side of the box
 TEMPERATURE = 0.07  # of the word shares
 
@@ -96,8 +97,9 @@ def class_posterior(frame: RgbdFrame, proposals: list[ObjectProposal]) -> NDArra
 
     crops = np.stack([_crop(frame.color, p) for p in proposals]).transpose(0, 3, 1, 2)
     batch = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        return lite0_classifier()(batch)[:, TABLETOP_CLASSES].softmax(1).numpy()
+    with torch.inference_mode():  # a few at a time: less memory at the peak
+        logits = torch.cat([lite0_classifier()(few) for few in batch.split(AT_ONCE)])
+        return logits[:, TABLETOP_CLASSES].softmax(1).numpy()
 
 
 def thing_posterior(classes: NDArray[np.float32], others: tuple[str, ...] = ()) -> NDArray[np.float64]:
