@@ -11,7 +11,7 @@ demo: setup
 	$(BIN)/affordagent run "I need something to drive a nail into the wall"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -8,8 +8,12 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
