@@ -83,11 +83,11 @@ def scene_of(row: Row, size: int, rng: np.random.Generator) -> Scene:
     for number in rng.permutation(len(asked))[:ASKED]:
         thing, ambiguous = asked[number].thing, asked[number].ambiguous
         others = {other["category"] for other in things} - {thing["category"]}
-        common = (rng, thing["category"], thing["colour"], thing["part"], ambiguous, "dev")
-        texts = []
+        what = (thing["category"], thing["colour"], thing["part"])
+        texts: list[str | None] = []
         for style in STYLES:
             try:
-                texts.append(sample_text(*common, style, others if style == "hard" else ()))
+                texts.append(sample_text(rng, *what, ambiguous, "dev", style, others if style == "hard" else ()))
             except ValueError:  # every phrase serves another thing of the picture, too
                 texts.append(None)
         thin = thing["part_px"] < THIN * thing["visible_px"]
@@ -165,6 +165,8 @@ def run(
             started = time.process_time()
             net = train(replace(config, seed=seed), data, steps)
             trained_s = time.process_time() - started
+            answers = score(net, scenes[size])
+            scored_s = time.process_time() - started - trained_s
             line = {
                 "variant": name,
                 "seed": seed,
@@ -172,12 +174,11 @@ def run(
                 "crops_a_step": config.crops,
                 "pictures": len(data[:: config.every]),
                 "parameters": sum(p.numel() for p in net.parameters()),
-                "cpu_s": {"training": round(trained_s, 1)},
+                "cpu_s": {"training": round(trained_s, 1), "scoring": round(scored_s, 1)},
                 "texts_sha256": sha256(phrases).hexdigest(),
                 "torch": version("torch"),
-                "answers": score(net, scenes[size]),
+                "answers": answers,
             }
-            line["cpu_s"]["scoring"] = round(time.process_time() - started - trained_s, 1)
             with out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
