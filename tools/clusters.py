@@ -209,7 +209,8 @@ def _shade_around(
     both = np.dstack([np.where(mask[..., None], lab, 0), mask]).astype(np.float32)
     small = cv2.GaussianBlur(cv2.resize(both, half, interpolation=cv2.INTER_AREA), (0, 0), sigma / 2)
     blurred = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)[asked]
-    return blurred[:, :3] / np.maximum(blurred[:, 3:], np.float32(1e-3)), blurred[:, 3]
+    means = blurred[:, :3] / np.maximum(blurred[:, 3:], 1e-3)
+    return means.astype(np.float32, copy=False), blurred[:, 3]
 
 
 def _floored(mask: Mask, frame: RgbdFrame, height: NDArray[np.float32], lab: NDArray[np.float32]) -> Mask:
