@@ -1,8 +1,8 @@
 """Rendered scenes (the folders of robot/sim/dataset.py) as rows of the one schema.
 
 Each thing of a picture whose part is seen is asked for by name, by purpose with the name, and by purpose alone; some
-questions ask for a thing that is not there. Texts come from the phrases of training for the split "train" and from
-those of testing for all others. A picture's texts depend on its id and the seed alone.
+questions ask for a thing that is not there. Texts come from the phrases of training for the split "train", of
+development for "val", and of testing for all others. A picture's texts depend on its id and the seed alone.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def _sample(row: Row, text: str, category: str, style: Style, mask: str | None, 
 
 
 def _text_split(row: Row) -> Split:
-    return "train" if row.record["split"] == "train" else "test"
+    splits: dict[str, Split] = {"train": "train", "val": "dev"}
+    return splits.get(row.record["split"], "test")
 
 
 def _styles(category: str, split: Split) -> tuple[Style, ...]:
