@@ -3,8 +3,9 @@
     python -m affordagent.evaluations.ablations --data DIR --val DIR --out ablations.jsonl [--steps N] [--seeds 0 1]
 
 Every variant starts from the ImageNet weights and is trained for the same number of small steps on crops of 128 px.
-Then it is asked for things in the validation pictures: each is cut out by its true outline, and asked for by test
-phrases. A finished (variant, seed) is one line of the out file and is not run again. `--table` prints what it holds.
+Then it is asked for things in the validation pictures: each is cut out by its true outline, and asked for by the
+phrases of development. A finished (variant, seed) is one line of the out file and is not run again. `--table` prints
+what it holds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from affordagent.core.embedded import text_encoder
+from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask, box_of
 from affordagent.evaluations.masks import targets
 from affordagent.evaluations.statistics import bootstrap_mean
@@ -151,9 +153,19 @@ def finished(out: Path) -> list[dict[str, Any]]:
 def run(
     variants: dict[str, TrainConfig], seeds: list[int], steps: int, data: list[Row], val: list[Row], out: Path
 ) -> None:
-    """Train and score what the out file lacks, all variants of one seed before the next seed."""
+    """Train and score what the out file lacks, all variants of one seed before the next seed.
+
+    Raises:
+        AffordAgentError: the out file holds runs of another length or with other phrases, which do not compare.
+    """
     scenes: dict[int, list[Scene]] = {}
-    phrases = files("affordagent.finetune").joinpath("phrases.json").read_bytes()
+    phrases = sha256(files("affordagent.finetune").joinpath("phrases.json").read_bytes()).hexdigest()
+    for done in finished(out):
+        if (done["steps"], done["texts_sha256"]) != (steps, phrases):
+            raise AffordAgentError(
+                f"{out} holds {done['variant']}, seed {done['seed']}, of {done['steps']} steps with the phrases "
+                f"{done['texts_sha256'][:8]}; these are {steps} steps with {phrases[:8]}: give another --out"
+            )
     for seed in seeds:
         for name, config in variants.items():
             if any((done["variant"], done["seed"]) == (name, seed) for done in finished(out)):
@@ -175,7 +187,7 @@ def run(
                 "pictures": len(data[:: config.every]),
                 "parameters": sum(p.numel() for p in net.parameters()),
                 "cpu_s": {"training": round(trained_s, 1), "scoring": round(scored_s, 1)},
-                "texts_sha256": sha256(phrases).hexdigest(),
+                "texts_sha256": phrases,
                 "torch": version("torch"),
                 "answers": answers,
             }

@@ -11,6 +11,7 @@ import pytest
 import torch
 from fake_affordance_set import write_fake_set
 
+from affordagent.core.errors import AffordAgentError
 from affordagent.evaluations import ablations
 from affordagent.evaluations.ablations import MEASURES, VARIANTS, finished, run, scenes_of, score, table, values
 from affordagent.finetune.mini_data import list_rows
@@ -97,6 +98,8 @@ def test_a_run_goes_on_where_it_stopped(
     assert again["answers"] == lines[1]["answers"]  # the same seed, the same network
     text = "\n".join(table(finished(out)))
     assert text.count("| one query | 1 |") == len(STYLES)
+    with pytest.raises(AffordAgentError, match="another --out"):
+        run(SMALL, [1], 3, rows, rows, out)
 
 
 def test_gains_are_paired_by_question() -> None:
