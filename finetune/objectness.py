@@ -26,7 +26,6 @@ from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask, box_of
 
 WEIGHTS = "head.safetensors"
-STRIDE = 4  # of votes, spreads and seeds
 AREA_PX, FAR_AREA_PX = 448 * 336, 224 * 168  # sizes at which a picture is looked at
 LARGE = 0.1  # share of the picture from which on the look from afar counts
 PIECE_INSIDE, SAME = 0.7, 0.8  # share of a piece that lies within its thing; IoU of one thing seen twice
