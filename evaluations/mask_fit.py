@@ -30,7 +30,7 @@ from affordagent.evaluations.masks import (
     text_of,
 )
 from affordagent.finetune.mini_data import list_rows, object_mask
-from affordagent.tools.affordance_vlm import DEFAULT_CONFIDENCE, VOICES, AffordanceTool
+from affordagent.tools.affordance_vlm import DEFAULT_WEIGHTS, VOICES, AffordanceTool
 
 PRIOR = 0.02  # weight of the squared weights
 
@@ -65,7 +65,7 @@ def fit_pick(choices: list[Choice]) -> tuple[dict[str, float], dict[str, float]]
 
 def fit_logistic(traits: list[dict[str, float]], right: list[bool]) -> dict[str, float]:
     """Weights of the traits."""
-    names = list(DEFAULT_CONFIDENCE)
+    names = list(DEFAULT_WEIGHTS)
     x = np.array([[t[name] for name in names] for t in traits])
     sign = np.where(right, 1.0, -1.0)
 

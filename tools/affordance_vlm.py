@@ -43,7 +43,7 @@ VOICES = ("own_words", "names", "among", "looks", "attributes")
 DEFAULT_PICK = {"own_words": 0.4, "names": 0.6, "among": 0.3, "looks": 0.7, "attributes": 0.6}
 DEFAULT_PICK_UNTRAINED = {"own_words": 0.1, "names": 0.1, "among": 0.0, "looks": 1.0, "attributes": 0.6}
 # Traits of an answer and their logistic weights: how sure is it that the mask is right, and that the thing is there?
-DEFAULT_CONFIDENCE = {
+DEFAULT_WEIGHTS = {
     "bias": -0.8,
     "untrained": 0.0,  # how much of the wish the network was not trained on
     "log_share": 0.3,  # of the chosen proposal
@@ -58,7 +58,6 @@ DEFAULT_CONFIDENCE = {
     "certainty": 1.7,  # of the mask's pixels
     "overlap": 0.0,  # of the object's mask and its proposal
 }
-DEFAULT_PRESENCE = DEFAULT_CONFIDENCE
 LEAST_LOOKS = 0.001  # what ImageNet knowledge grants anything: less than the chance share of the known things
 OUT_OF_THE_RACE = 0.01  # share of the best one's by the network alone, below which ImageNet is not asked
 PLAUSIBLE = 0.15  # share of the best one's
@@ -253,8 +252,7 @@ class AffordanceTool:
             "certainty": float(sure[mask].mean()),
             "overlap": overlap,
         }
-        confidence = factor * self._probability("confidence", DEFAULT_CONFIDENCE, traits)
-        presence = self._probability("presence", DEFAULT_PRESENCE, traits)
+        confidence, presence = factor * self._probability("confidence", traits), self._probability("presence", traits)
         proposals = look.scene.proposals
         evidence = {
             "proposal": proposal.id,
@@ -266,8 +264,8 @@ class AffordanceTool:
         }
         return PartMask(mask, whole | mask, confidence, TOOL, evidence, presence)
 
-    def _probability(self, kind: str, default: dict[str, float], traits: dict[str, float]) -> float:
-        weights = self.predictor.config.get(kind, default)
+    def _probability(self, kind: str, traits: dict[str, float]) -> float:
+        weights = self.predictor.config.get(kind, DEFAULT_WEIGHTS)
         return float(1 / (1 + np.exp(-sum(weights[name] * value for name, value in traits.items()))))
 
 

@@ -54,8 +54,9 @@ class TabletopTool:
             raise StageFailure("ground", "grounding.not_found", "nothing stands on the table: put the object into view")
         dimensions_m = dimensions_of(frame, scene)
         classes = appearance.class_posterior(frame, scene.proposals)
-        posterior, names = object_posterior(classes, dimensions_m, wish_of(query))
-        fits = wanted_share(posterior, names, wish_of(query))  # (P,)
+        wish = wish_of(query)
+        posterior, names = object_posterior(classes, dimensions_m, wish)
+        fits = wanted_share(posterior, names, wish)  # (P,)
         rivals = fits >= 0.4 * fits.max()
         factor, ignored = attribute_factors(frame, scene.proposals, dimensions_m, rivals, query.attributes)
         scores = fits * factor
