@@ -8,7 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from affordagent.core.errors import AffordAgentError
+from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.limits import MotionLimits
+from affordagent.robot.ur5.config import Ur5Config
 
 DEFAULT_FILE = Path("affordagent.toml")
 
@@ -18,7 +20,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cell: str = Field(default="sim", description="sim | frame:PREFIX")
+    cell: str = Field(default="sim", description="sim | frame:PREFIX | ur5:HOST")
     scene: str = Field(default="bench", description="scene of the simulated cell, see `affordagent scenes`")
     seed: int = Field(default=0, ge=0)
     noise: bool = Field(default=False, description="RealSense-like noise and holes in the simulated camera")
@@ -38,7 +40,11 @@ class Settings(BaseModel):
         default=0.4, ge=0, le=1, description="probability of being there, below which the thing counts as absent"
     )
     confirm: bool = Field(default=False, description="ask before simulated motion too; hardware always asks")
+    dry_run: bool = Field(default=False, description="stop before the motion: everything but moving")
+    speed: float = Field(default=1.0, gt=0, le=1, description="share of the limits' speeds to move at")
     limits: MotionLimits = Field(default_factory=MotionLimits)
+    ur5: Ur5Config = Field(default_factory=Ur5Config)
+    camera: CameraConfig = Field(default_factory=CameraConfig)
 
     @classmethod
     def load(cls, path: Path | None, **changes: object) -> Settings:

@@ -186,12 +186,14 @@ def plan(bench: Workbench, state: GraspState) -> Done:
 
     grasps, _ = bench.store.get("grasps")
     arm = bench.cell.arm
+    mended = [] if arm is None else arm.make_ready()
     start_q = LOOK_Q if arm is None else arm.read().positions
     chosen = plan_grasp(grasps, bench.store.get("cloud"), start_q, limits=bench.limits)
     bench.store.put("plan", chosen)
     duration_s = chosen.to_pregrasp.duration_s + chosen.approach.duration_s + chosen.lift.duration_s
     message = f"grasp {chosen.grasp_index + 1} of {len(grasps)}, {duration_s:.1f} s of motion"
     evidence = {"grasp_index": chosen.grasp_index, "motion_s": duration_s, "rejected": chosen.rejected[:10]}
+    evidence |= {"mended": mended} if mended else {}
     return Done(message, evidence, GraspState() if arm else {"outcome": "planned"})
 
 

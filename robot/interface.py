@@ -14,37 +14,72 @@ from affordagent.core.types import FunctionalQuery, GraspPlan, JointTrajectory, 
 
 @dataclass(frozen=True)
 class ArmState:
-    """positions: (6,) rad. gripper_width_m: opening between the pads. stamp_s: when it was read."""
+    """What the arm last said of itself.
+
+    positions: (6,) rad. gripper_width_m: opening between the pads. stamp_s: the arm's own clock when it was measured.
+    age_s: how old it was when it was handed out. holding: the gripper's own object detection, None where it has none.
+    tcp_force_n: (3,) force on the tcp in the base frame, None where the arm does not measure it.
+    """
 
     positions: Array
     gripper_width_m: float
     stamp_s: float
+    age_s: float = 0.0
+    holding: bool | None = None
+    tcp_force_n: Array | None = None
 
 
 @dataclass(frozen=True)
 class MotionResult:
-    """What happened to a motion command. reached: within tolerance of the goal; max_error_rad: at its end."""
+    """What happened to a motion command.
+
+    reached: it ended as it should; otherwise `code` (an `execution.*` or `safety.*` code) and `message` say why and the
+    arm stands. state: at its end, or the last one known. max_error_rad: distance from the goal at its end.
+    """
 
     reached: bool
-    max_error_rad: float
-    code: str | None = None  # an `execution.*` code when it did not
+    state: ArmState
+    max_error_rad: float = 0.0
+    code: str | None = None
     message: str = ""
 
 
 class Arm(Protocol):
-    """Sends motions and reports what happened; safety checks live above it."""
+    """Sends motions and reports what happened; safety checks live above it (`robot.safety`).
 
-    def read(self) -> ArmState: ...
+    Commands block until the motion has ended, and answer with what happened; they raise nothing for what goes wrong on
+    the way. `phase` names the step for logs.
+    """
+
+    def make_ready(self) -> list[str]:
+        """Called before each command: forget an earlier stop and mend what can be mended without a person. Returns what
+        was mended, for the record.
+
+        Raises:
+            StageFailure: ("execute", `execution.*`): a person is needed; evidence["steps"] says what to do.
+        """
+        ...
+
+    def read(self) -> ArmState:
+        """The present state.
+
+        Raises:
+            StageFailure: ("execute", "execution.comms"): the last state is too old to act on.
+        """
+        ...
 
     def follow(self, trajectory: JointTrajectory, phase: str) -> MotionResult: ...
 
-    def grip(self, width_m: float, phase: str) -> ArmState:
-        """Drive the fingers to an opening (0 = close with the set force) and wait until they rest."""
+    def grip(self, width_m: float, phase: str) -> MotionResult:
+        """Drive the fingers to an opening (0 = close with the set force) and wait until they rest, there or on what is
+        between them."""
         ...
 
-    def wait(self, duration_s: float, phase: str) -> None: ...
+    def wait(self, duration_s: float, phase: str) -> MotionResult: ...
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """From any thread and at any time: the motion under way ends at once and none begins until `make_ready`."""
+        ...
 
 
 class Cell(Protocol):

@@ -40,17 +40,21 @@ class ScriptedArm:
         np.testing.assert_allclose(trajectory.positions[0], self.q)
         self._enter(phase, trajectory.duration_s)
         if phase == self.broken_in:
-            return MotionResult(False, 0.3, "execution.stopped", "stopped on request")
+            return MotionResult(False, self.read(), 0.3, "execution.stopped", "stopped on request")
         self.q = trajectory.positions[-1]
-        return MotionResult(True, 0.001)
+        return MotionResult(True, self.read(), 0.001)
 
-    def grip(self, width_m: float, phase: str) -> ArmState:
+    def make_ready(self) -> list[str]:
+        return []
+
+    def grip(self, width_m: float, phase: str) -> MotionResult:
         self._enter(phase, 0.5)
         self.width_m = min(max(width_m, self.object_m if phase == "close" else 0.0), self.widest_m)
-        return self.read()
+        return MotionResult(True, self.read())
 
-    def wait(self, duration_s: float, phase: str) -> None:
+    def wait(self, duration_s: float, phase: str) -> MotionResult:
         self._enter(phase, duration_s)
+        return MotionResult(True, self.read())
 
     def stop(self) -> None:
         raise AssertionError("nobody stops here")

@@ -191,7 +191,7 @@ def test_refuses_to_jump(episode: Episode) -> None:
 def test_opens_to_a_width(episode: Episode) -> None:
     episode.cell.restore(episode.start)
     for width_m in (0.06, 0.03):
-        assert episode.cell.arm.grip(width_m, "open").gripper_width_m == pytest.approx(width_m, abs=0.003)
+        assert episode.cell.arm.grip(width_m, "open").state.gripper_width_m == pytest.approx(width_m, abs=0.003)
 
 
 def test_tools_cannot_see_the_truth() -> None:

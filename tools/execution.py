@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.types import GraspPlan, JointTrajectory
+from affordagent.core.types import GraspPlan
 from affordagent.robot.interface import Arm, MotionResult
 from affordagent.tools.motion.trajectory import reverse
 
@@ -33,7 +33,7 @@ def execute(arm: Arm, plan: GraspPlan, *, hold_s: float = HOLD_S) -> ExecutionRe
             ended early (execution.stopped, execution.tracking, execution.start_mismatch).
     """
     start_s = arm.read().stamp_s
-    opened_m = arm.grip(plan.opening_m, "open").gripper_width_m
+    opened_m = _done(arm.grip(plan.opening_m, "open"), "open").state.gripper_width_m
     if opened_m < plan.opening_m - 0.005:
         raise StageFailure(
             "execute",
@@ -41,11 +41,14 @@ def execute(arm: Arm, plan: GraspPlan, *, hold_s: float = HOLD_S) -> ExecutionRe
             f"the fingers opened to {1e3 * opened_m:.0f} mm, {1e3 * plan.opening_m:.0f} mm were asked for: free them",
             width_m=opened_m,
         )
-    errors = [_follow(arm, plan.to_pregrasp, "to_pregrasp"), _follow(arm, plan.approach, "approach")]
-    closed_m = arm.grip(0.0, "close").gripper_width_m
+    motions = [
+        _done(arm.follow(plan.to_pregrasp, "to_pregrasp"), "to_pregrasp"),
+        _done(arm.follow(plan.approach, "approach"), "approach"),
+    ]
+    closed_m = _done(arm.grip(0.0, "close"), "close").state.gripper_width_m
     if closed_m < NOTHING_HELD_M:
-        arm.grip(plan.opening_m, "release")
-        _follow(arm, reverse(plan.approach), "retreat")
+        _done(arm.grip(plan.opening_m, "release"), "release")
+        _done(arm.follow(reverse(plan.approach), "retreat"), "retreat")
         raise StageFailure(
             "execute",
             "execution.no_contact",
@@ -53,9 +56,8 @@ def execute(arm: Arm, plan: GraspPlan, *, hold_s: float = HOLD_S) -> ExecutionRe
             "between them: nothing was there; look again",
             width_m=closed_m,
         )
-    errors.append(_follow(arm, plan.lift, "lift"))
-    arm.wait(hold_s, "hold")
-    end = arm.read()
+    motions.append(_done(arm.follow(plan.lift, "lift"), "lift"))
+    end = _done(arm.wait(hold_s, "hold"), "hold").state
     if end.gripper_width_m < NOTHING_HELD_M:
         raise StageFailure(
             "execute",
@@ -65,11 +67,11 @@ def execute(arm: Arm, plan: GraspPlan, *, hold_s: float = HOLD_S) -> ExecutionRe
             closed_width_m=closed_m,
             held_width_m=end.gripper_width_m,
         )
-    return ExecutionReport(closed_m, end.gripper_width_m, max(errors), end.stamp_s - start_s)
+    worst_rad = max(motion.max_error_rad for motion in motions)
+    return ExecutionReport(closed_m, end.gripper_width_m, worst_rad, end.stamp_s - start_s)
 
 
-def _follow(arm: Arm, trajectory: JointTrajectory, phase: str) -> float:
-    result: MotionResult = arm.follow(trajectory, phase)
+def _done(result: MotionResult, phase: str) -> MotionResult:
     if not result.reached:
         raise StageFailure(
             "execute",
@@ -78,4 +80,4 @@ def _follow(arm: Arm, trajectory: JointTrajectory, phase: str) -> float:
             phase=phase,
             max_error_rad=result.max_error_rad,
         )
-    return result.max_error_rad
+    return result

@@ -82,6 +82,11 @@ class SimArm:
     def stopped(self) -> bool:
         return self._stop.is_set()
 
+    def make_ready(self) -> list[str]:
+        """Forget a stop and the logs; nothing in the simulator needs mending."""
+        self.resume()
+        return []
+
     def reset(self, q: Array) -> None:
         """Put the arm at `q` with open fingers, forget stops and logs. Poses are stale until `mj_forward`."""
         self.resume()
@@ -104,7 +109,7 @@ class SimArm:
         off = float(np.abs(self.data.qpos[self._q] - trajectory.positions[0]).max())
         if off > START_TOLERANCE_RAD:
             message = f"the motion starts {off:.3f} rad from the arm, limit {START_TOLERANCE_RAD}: plan from there"
-            return MotionResult(False, off, "execution.start_mismatch", message)
+            return MotionResult(False, self.read(), off, "execution.start_mismatch", message)
         dt = CONTROL_STEPS * self.model.opt.timestep
         times = np.append(np.arange(0.0, trajectory.duration_s, dt)[1:], trajectory.duration_s)
         q = np.stack([np.interp(times, trajectory.times_s, joint) for joint in trajectory.positions.T], axis=1)
@@ -121,16 +126,23 @@ class SimArm:
         return self._result(trajectory.positions[-1])
 
     def _result(self, goal: Array) -> MotionResult:
-        error = float(np.abs(self.data.qpos[self._q] - goal).max())
+        state = self.read()
+        error = float(np.abs(state.positions - goal).max())
         if self.stopped:
-            return MotionResult(False, error, "execution.stopped", "stopped on request")
+            return self._stopped(state, error)
         if error > GOAL_TOLERANCE_RAD:
             message = f"ended {error:.3f} rad from the goal, limit {GOAL_TOLERANCE_RAD}: something holds the arm"
-            return MotionResult(False, error, "execution.tracking", message)
-        return MotionResult(True, error)
+            return MotionResult(False, state, error, "execution.tracking", message)
+        return MotionResult(True, state, error)
 
-    def grip(self, width_m: float, phase: str) -> ArmState:
+    @staticmethod
+    def _stopped(state: ArmState, error_rad: float = 0.0) -> MotionResult:
+        return MotionResult(False, state, error_rad, "execution.stopped", "stopped on request")
+
+    def grip(self, width_m: float, phase: str) -> MotionResult:
         """Drive the fingers until they rest: at `width_m`, or on what is between them; 0 = close with full force."""
+        if self.stopped:
+            return self._stopped(self.read())
         driver_rad = float(np.interp(width_m, *self._openings)) if width_m > 0 else DRIVER_CLOSED_RAD
         self.data.ctrl[self._gripper] = GRIPPER_CLOSED_CTRL * driver_rad / DRIVER_CLOSED_RAD
         start, chunk = self.data.time, 0.1
@@ -140,11 +152,12 @@ class SimArm:
             if resting and self.data.time - start >= _GRIP_LEAST_S:
                 break
         self._mark(phase)
-        return self.read()
+        return self._stopped(self.read()) if self.stopped else MotionResult(True, self.read())
 
-    def wait(self, duration_s: float, phase: str) -> None:
+    def wait(self, duration_s: float, phase: str) -> MotionResult:
         self._step(round(duration_s / self.model.opt.timestep), phase)
         self._mark(phase)
+        return self._stopped(self.read()) if self.stopped else MotionResult(True, self.read())
 
     def stop(self) -> None:
         """From any thread: the motion under way ends within the next step and the arm holds its place."""
