@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-GROUPS = "language|camera|grounding|depth|calibration|grasp|planning|execution|verify|scene|tool|internal"
+GROUPS = "language|camera|grounding|depth|calibration|grasp|planning|execution|safety|verify|scene|tool|internal"
 
 
 def test_the_codes_are_the_documented_ones():
