@@ -113,7 +113,7 @@ def _gripper_trace(grasp: Grasp, opening_m: float, colour: str, width: int, name
 
 def _tcp_path(plan: GraspPlan) -> Array:
     """(N, 3) positions of the tcp along the whole motion, base frame."""
-    from affordagent.tools.motion.kinematics import forward
+    from affordagent.robot.kinematics import forward
 
     joints = np.concatenate([plan.to_pregrasp.positions, plan.approach.positions, plan.lift.positions])
     step = max(1, len(joints) // 150)

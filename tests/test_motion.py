@@ -12,9 +12,9 @@ from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array, rigid
 from affordagent.core.types import Grasp, JointTrajectory, PartCloud
 from affordagent.robot.interface import LOOK_Q, READY_Q
+from affordagent.robot.kinematics import JOINT_LIMIT_RAD, ArmKinematics, unwrap
 from affordagent.robot.limits import MotionLimits
 from affordagent.tools.motion.collision import CollisionWorld
-from affordagent.tools.motion.kinematics import JOINT_LIMIT_RAD, ArmKinematics, unwrap
 from affordagent.tools.motion.plan_grasp import plan_grasp
 from affordagent.tools.motion.planner import edge_free, plan_path
 from affordagent.tools.motion.trajectory import SAME_RAD, SAMPLE_S, cartesian_motion, joint_motion, reverse

@@ -15,13 +15,13 @@ from affordagent.core.errors import AffordAgentError
 from affordagent.core.geometry import Array, rigid, transform_points
 from affordagent.core.types import FunctionalQuery, Grasp, GraspPlan, PartCloud, Verdict
 from affordagent.robot.interface import LOOK_Q, READY_Q
+from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.judge import Gold, judge_motion
 from affordagent.robot.sim.objects import library
 from affordagent.robot.sim.scene import TEST_SEEDS, arrange
 from affordagent.tools.execution import ExecutionReport, execute
-from affordagent.tools.motion.kinematics import ArmKinematics
 from affordagent.tools.motion.plan_grasp import plan_grasp
 from affordagent.tools.motion.trajectory import joint_motion
 
@@ -31,7 +31,7 @@ HAMMER, MUG = "hammer_0", "mug_1"
 
 def points_of(cell: SimCell, name: str, part: str | None = None) -> Array:
     """Points on an object, or on one of its parts, as it lies now."""
-    T = cell.arm.poses()[name]
+    T = cell.arm.contacts.poses()[name]
     meshes = [v.mesh for v in cell.scene.object(name).obj.visuals if part in (None, v.part)]
     return transform_points(T, np.concatenate([m.triangles_center for m in meshes] + [m.vertices for m in meshes]))
 
@@ -84,7 +84,7 @@ def cell() -> Iterator[SimCell]:
 @pytest.fixture(scope="module")
 def lifted(cell: SimCell) -> Episode:
     """The hammer, held by its handle. Tests leave the cell as they found it (`episode`)."""
-    start, before = cell.state_snapshot(), cell.arm.poses()
+    start, before = cell.state_snapshot(), cell.arm.contacts.poses()
     plan = plan_for(cell, grasp_near_centre_of_mass(cell, HAMMER, "handle"))
     report = execute(cell.arm, plan)
     return Episode(cell, start, cell.state_snapshot(), before, plan, report)

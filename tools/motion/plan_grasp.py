@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import Grasp, GraspPlan, PartCloud
+from affordagent.robot.kinematics import MAX_REACH_M, ArmKinematics, within_limits
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85
 from affordagent.tools.motion.collision import CollisionWorld, Hit
-from affordagent.tools.motion.kinematics import MAX_REACH_M, ArmKinematics, within_limits
 from affordagent.tools.motion.planner import plan_path
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
