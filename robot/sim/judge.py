@@ -8,7 +8,7 @@ import numpy as np
 
 from affordagent.core.geometry import Array, invert, rotation_angle
 from affordagent.core.types import Verdict
-from affordagent.robot.sim.arm import PhaseLog
+from affordagent.robot.sim.contacts import PhaseLog
 
 LIFTED_M = 0.15
 SLIP_M = 0.005
