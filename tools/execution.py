@@ -1,16 +1,72 @@
-"""The motion of a planned grasp, step by step, the same for the simulated and the real arm."""
+"""The motion of a planned grasp as named steps, the same for the simulated and the real arm; none is ever sent twice.
+
+Each step is journalled before it is sent and when it has ended (`core.journal`). On a run whose journal already holds
+steps, those that ended are taken from it; one that was cut off is settled by looking where the arm is.
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.types import GraspPlan
-from affordagent.robot.interface import Arm, MotionResult
+from affordagent.core.journal import Motion, MotionJournal
+from affordagent.core.types import GraspPlan, JointTrajectory
+from affordagent.robot.interface import Arm, ArmState, MotionResult
 from affordagent.tools.motion.trajectory import reverse
 
 NOTHING_HELD_M = 0.0015  # pads that close further than this hold nothing
+OPENED_WITHIN_M = 0.005
 HOLD_S = 2.0
+SAME_PLACE_RAD = 0.02  # as far from a goal as an arm that has reached it may be
+SAME_WIDTH_M = 0.003
+REST_S, MOST_UNREST_S = 0.3, 3.0  # an arm that does not move for so long rests; how long that is waited for
+_STILL_RAD, _STILL_M = 0.002, 0.001
+
+
+@dataclass(frozen=True)
+class Grip:
+    """Drive the fingers to an opening, 0 = close with the set force."""
+
+    width_m: float
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Stay."""
+
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One motion of a grasp; `name` is unique in the run."""
+
+    name: str
+    command: JointTrajectory | Grip | Hold
+
+    def send(self, arm: Arm) -> MotionResult:
+        match self.command:
+            case Grip(width_m):
+                return arm.grip(width_m, self.name)
+            case Hold(duration_s):
+                return arm.wait(duration_s, self.name)
+            case trajectory:
+                return arm.follow(trajectory, self.name)
+
+    @property
+    def goal(self) -> dict[str, Any]:
+        """What is to be reached, for the journal and for people: one of width_m, hold_s, positions (rad)."""
+        match self.command:
+            case Grip(width_m):
+                return {"width_m": width_m}
+            case Hold(duration_s):
+                return {"hold_s": duration_s}
+            case trajectory:
+                return {"positions": trajectory.positions[-1].tolist(), "duration_s": trajectory.duration_s}
 
 
 @dataclass(frozen=True)
@@ -24,31 +80,50 @@ class ExecutionReport:
     duration_s: float
 
 
-def execute(arm: Arm, plan: GraspPlan, *, hold_s: float = HOLD_S) -> ExecutionReport:
+def grasp_steps(plan: GraspPlan, hold_s: float = HOLD_S) -> tuple[Step, ...]:
+    """What a grasp that goes well sends, in order."""
+    return (
+        Step("open", Grip(plan.opening_m)),
+        Step("to_pregrasp", plan.to_pregrasp),
+        Step("approach", plan.approach),
+        Step("close", Grip(0.0)),
+        Step("lift", plan.lift),
+        Step("hold", Hold(hold_s)),
+    )
+
+
+def withdrawal_steps(plan: GraspPlan) -> tuple[Step, ...]:
+    """What is sent after `close` when nothing was there."""
+    return Step("release", Grip(plan.opening_m)), Step("retreat", reverse(plan.approach))
+
+
+def execute(
+    arm: Arm, plan: GraspPlan, journal: MotionJournal | None = None, *, hold_s: float = HOLD_S
+) -> ExecutionReport:
     """Open, go to the pre-grasp, approach, close, lift, hold.
+
+    journal: of this run; without one the motions are forgotten with the process.
 
     Raises:
         StageFailure: ("execute", code): execution.gripper (fingers did not open), execution.no_contact (closed on
-            nothing; the arm has drawn back), execution.drop (lost during the lift), or the code of the motion that
-            ended early (execution.stopped, execution.tracking, execution.start_mismatch).
+            nothing; the arm has drawn back), execution.drop (lost during the lift), execution.interrupted (a step was
+            cut off, or the arm has been moved since the last one), or the code of the motion that ended early.
     """
-    start_s = arm.read().stamp_s
-    opened_m = _done(arm.grip(plan.opening_m, "open"), "open").state.gripper_width_m
-    if opened_m < plan.opening_m - 0.005:
+    journal = journal or MotionJournal.in_memory()
+    opening, to_pregrasp, approach, closing, lifting, holding = grasp_steps(plan, hold_s)
+    opened_m = _carry_out(arm, journal, opening).state.gripper_width_m
+    if opened_m < plan.opening_m - OPENED_WITHIN_M:
         raise StageFailure(
             "execute",
             "execution.gripper",
             f"the fingers opened to {1e3 * opened_m:.0f} mm, {1e3 * plan.opening_m:.0f} mm were asked for: free them",
             width_m=opened_m,
         )
-    motions = [
-        _done(arm.follow(plan.to_pregrasp, "to_pregrasp"), "to_pregrasp"),
-        _done(arm.follow(plan.approach, "approach"), "approach"),
-    ]
-    closed_m = _done(arm.grip(0.0, "close"), "close").state.gripper_width_m
+    motions = [_carry_out(arm, journal, step) for step in (to_pregrasp, approach)]
+    closed_m = _carry_out(arm, journal, closing).state.gripper_width_m
     if closed_m < NOTHING_HELD_M:
-        _done(arm.grip(plan.opening_m, "release"), "release")
-        _done(arm.follow(reverse(plan.approach), "retreat"), "retreat")
+        for step in withdrawal_steps(plan):
+            _carry_out(arm, journal, step)
         raise StageFailure(
             "execute",
             "execution.no_contact",
@@ -56,8 +131,8 @@ def execute(arm: Arm, plan: GraspPlan, *, hold_s: float = HOLD_S) -> ExecutionRe
             "between them: nothing was there; look again",
             width_m=closed_m,
         )
-    motions.append(_done(arm.follow(plan.lift, "lift"), "lift"))
-    end = _done(arm.wait(hold_s, "hold"), "hold").state
+    motions.append(_carry_out(arm, journal, lifting))
+    end = _carry_out(arm, journal, holding).state
     if end.gripper_width_m < NOTHING_HELD_M:
         raise StageFailure(
             "execute",
@@ -68,16 +143,160 @@ def execute(arm: Arm, plan: GraspPlan, *, hold_s: float = HOLD_S) -> ExecutionRe
             held_width_m=end.gripper_width_m,
         )
     worst_rad = max(motion.max_error_rad for motion in motions)
+    start_s = journal.motions()[0].start["stamp_s"]
     return ExecutionReport(closed_m, end.gripper_width_m, worst_rad, end.stamp_s - start_s)
 
 
-def _done(result: MotionResult, phase: str) -> MotionResult:
+def _carry_out(arm: Arm, journal: MotionJournal, step: Step) -> MotionResult:
+    """Send a step that has never begun; take what came of one that has ended from the journal."""
+    known = journal.find(step.name)
+    if known is not None and known.result is not None:
+        result = _result_from_json(known.result)
+    else:
+        journal.begin(step.name, step.goal, _state_as_json(_as_left(arm, journal, step.name)))
+        result = step.send(arm)
+        journal.end(step.name, _result_as_json(result))
     if not result.reached:
         raise StageFailure(
             "execute",
             result.code or "execution.tracking",
-            f"{phase} ended early: {result.message}",
-            phase=phase,
+            f"{step.name} ended early: {result.message}",
+            phase=step.name,
             max_error_rad=result.max_error_rad,
         )
     return result
+
+
+def _as_left(arm: Arm, journal: MotionJournal, step: str) -> ArmState:
+    """The arm's state, where the last step that ended left it.
+
+    Raises:
+        StageFailure: ("execute", "execution.interrupted"): it is somewhere else.
+    """
+    state = arm.read()
+    ended = [motion for motion in journal.motions() if motion.result is not None]
+    if ended:
+        off_rad = _distance_rad(state, ended[-1].result["state"]["positions"])
+        if off_rad > SAME_PLACE_RAD:
+            raise _interrupted(
+                f"{step} is not sent: since {ended[-1].step} the arm has been moved by {off_rad:.3f} rad, at most "
+                f"{SAME_PLACE_RAD} are allowed",
+                state,
+                ended[-1],
+            )
+    return state
+
+
+def settle(arm: Arm, journal: MotionJournal) -> str:
+    """Before a run goes on after its process has died: is the arm where the journal says?
+
+    A step that was cut off and is found at its goal, at rest, is closed as found there: it is never sent again. Returns
+    what was found, for a person.
+
+    Raises:
+        StageFailure: ("execute", "execution.interrupted"): the arm is anywhere else. The run must be abandoned; the
+            message and the evidence say what a person should do.
+    """
+    motions = journal.motions()
+    if not motions:
+        return "no motion had begun"
+    last = motions[-1]
+    if last.result is not None and not last.result["reached"]:
+        return f"{last.step} had ended early: {last.result['message']}"
+    state = _at_rest(arm, last)
+    if last.result is None:
+        off = _off_goal(last, state)
+        if off:
+            raise _interrupted(f"{last.step} was cut off: {off}", state, last)
+        found = MotionResult(True, state, message="cut off, and found at its goal")
+        journal.end(last.step, _result_as_json(found))
+        return f"{last.step} was cut off, and the arm rests at its goal"
+    left = last.result["state"]
+    off_rad, off_m = _distance_rad(state, left["positions"]), state.gripper_width_m - left["gripper_width_m"]
+    if off_rad > SAME_PLACE_RAD or abs(off_m) > SAME_WIDTH_M:
+        moved = f"since {last.step} the arm has been moved by {off_rad:.3f} rad and its fingers by {1e3 * off_m:.1f} mm"
+        raise _interrupted(moved, state, last)
+    return f"{last.step} had ended, and the arm is where it left it"
+
+
+def _at_rest(arm: Arm, last: Motion) -> ArmState:
+    """The state once nothing moves any more."""
+    deadline = time.monotonic() + MOST_UNREST_S
+    state = arm.read()
+    while True:
+        time.sleep(REST_S)
+        before, state = state, arm.read()
+        still_m = abs(state.gripper_width_m - before.gripper_width_m)
+        if _distance_rad(state, before.positions) < _STILL_RAD and still_m < _STILL_M:
+            return state
+        if time.monotonic() > deadline:
+            arm.stop()
+            raise _interrupted(
+                f"{MOST_UNREST_S:.0f} s after {last.step} the arm still moved; told to stop", state, last
+            )
+
+
+def _off_goal(motion: Motion, state: ArmState) -> str:
+    """What is missing at the goal of a motion that was cut off; nothing when the arm is there."""
+    goal, fingers = motion.goal, f"the fingers stand at {1e3 * state.gripper_width_m:.0f} mm"
+    moved_rad = _distance_rad(state, motion.start["positions"])
+    if "positions" in goal:
+        off_rad = _distance_rad(state, goal["positions"])
+        return "" if off_rad <= SAME_PLACE_RAD else f"it stands {off_rad:.3f} rad before its goal"
+    if moved_rad > SAME_PLACE_RAD:
+        return f"since then the arm has been moved by {moved_rad:.3f} rad"
+    if "hold_s" in goal:
+        return ""
+    if goal["width_m"] > 0:
+        there = abs(state.gripper_width_m - goal["width_m"]) <= OPENED_WITHIN_M
+        return "" if there else f"{fingers}, {1e3 * goal['width_m']:.0f} mm were asked for"
+    closed = state.holding or state.gripper_width_m < NOTHING_HELD_M
+    return "" if closed else f"{fingers}, and whether they hold anything is not known"
+
+
+def _interrupted(what: str, state: ArmState, motion: Motion) -> StageFailure:
+    held = {None: "perhaps something", True: "something", False: "nothing"}[state.holding]
+    steps = [
+        "Look whether the arm touches anything and whether the way back is free.",
+        f"Between the fingers is {held}: hold it before you open them (`affordagent arm`).",
+        "`affordagent home` takes the arm to its waiting pose; then give the command anew.",
+    ]
+    return StageFailure(
+        "execute",
+        "execution.interrupted",
+        f"{what}. Nothing is sent again. {' '.join(steps)}",
+        step=motion.step,
+        begun=motion.begun,
+        positions=state.positions.tolist(),
+        gripper_width_m=state.gripper_width_m,
+        holding=state.holding,
+        steps=steps,
+    )
+
+
+def _distance_rad(state: ArmState, positions: Any) -> float:
+    return float(np.abs(state.positions - np.asarray(positions)).max())
+
+
+def _state_as_json(state: ArmState) -> dict[str, Any]:
+    return {
+        "positions": state.positions.tolist(),
+        "gripper_width_m": float(state.gripper_width_m),
+        "stamp_s": float(state.stamp_s),
+        "holding": None if state.holding is None else bool(state.holding),
+    }
+
+
+def _result_as_json(result: MotionResult) -> dict[str, Any]:
+    return {
+        "reached": bool(result.reached),
+        "code": result.code,
+        "message": result.message,
+        "max_error_rad": float(result.max_error_rad),
+        "state": _state_as_json(result.state),
+    }
+
+
+def _result_from_json(record: dict[str, Any]) -> MotionResult:
+    state = record["state"]
+    return MotionResult(**{**record, "state": ArmState(**{**state, "positions": np.array(state["positions"])})})
