@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from affordagent.core.geometry import Array
+
 ArmName = Literal["UR3", "UR5", "UR10", "UR3e", "UR5e", "UR10e"]
 ALPHA_RAD = (np.pi / 2, 0.0, 0.0, np.pi / 2, -np.pi / 2, 0.0)  # of all six arms
 
@@ -54,3 +56,13 @@ ARMS: dict[ArmName, ArmFacts] = {
         1.3, True,
     ),
 }  # fmt: skip
+
+
+def flange_pose(model: ArmName, positions: Array) -> Array:
+    """(6,) rad -> T_base_flange, z out of the flange, by the nominal Denavit-Hartenberg parameters. The controller adds
+    its arm's own factory calibration, some tenths of a millimetre to a few millimetres."""
+    T = np.eye(4)
+    for theta, a, d, alpha in zip(positions, ARMS[model].a_m, ARMS[model].d_m, ALPHA_RAD, strict=True):
+        (s, c), (sa, ca) = (np.sin(theta), np.cos(theta)), (np.sin(alpha), np.cos(alpha))
+        T = T @ [[c, -s * ca, s * sa, a * c], [s, c * ca, -c * sa, a * s], [0, sa, ca, d], [0, 0, 0, 1]]
+    return T
