@@ -11,29 +11,18 @@ import numpy as np
 from affordagent.core.geometry import Array
 from affordagent.core.types import JointTrajectory
 from affordagent.robot.interface import ArmState, MotionResult
-from affordagent.robot.model import (
-    ACTUATOR_NAMES,
-    DRIVER_CLOSED_RAD,
-    DRIVER_JOINTS,
-    GRIPPER_ACTUATOR,
-    GRIPPER_CLOSED_CTRL,
-    JOINT_NAMES,
-    SERVO_LAG_S,
-    opening_m,
-    openings_of_drivers,
-)
 from affordagent.robot.sim.contacts import ContactLog, PhaseLog
+from affordagent.robot.sim.joints import RobotJoints
 
 CONTROL_STEPS = 4  # physics steps between two set-points: 8 ms, as on the robot
 DWELL_S = 0.15
 START_TOLERANCE_RAD = 0.05
 GOAL_TOLERANCE_RAD = 0.02
 _GRIP_LEAST_S, _GRIP_MOST_S = 0.3, 2.0
-_FINGERS_AT_REST_RAD_S = 0.02
 
 
 class SimArm:
-    """`robot.interface.Arm` on a MuJoCo model. The arm stays stopped after `stop` until `reset`.
+    """`robot.interface.Arm` on a MuJoCo model. The arm stays stopped after `stop` until `make_ready`.
 
     on_step: called after every physics step.
     """
@@ -42,11 +31,7 @@ class SimArm:
         self.model, self.data, self.contacts = model, data, ContactLog(model, data)
         self._on_step = on_step
         self._stop = threading.Event()
-        self._q = np.array([model.joint(name).qposadr[0] for name in JOINT_NAMES])
-        self._actuators = np.array([model.actuator(name).id for name in ACTUATOR_NAMES])
-        self._gripper = model.actuator(GRIPPER_ACTUATOR).id
-        self._drivers = np.array([model.joint(name).dofadr[0] for name in DRIVER_JOINTS])
-        self._openings = openings_of_drivers(model)
+        self._joints = RobotJoints(model, data)
 
     @property
     def log(self) -> dict[str, PhaseLog]:
@@ -62,26 +47,19 @@ class SimArm:
         self.resume()
         return []
 
-    def reset(self, q: Array) -> None:
-        """Put the arm at `q` with open fingers, forget stops and logs. Poses are stale until `mj_forward`."""
-        self.resume()
-        self.data.qpos[self._q] = q
-        self.data.ctrl[self._actuators] = q
-        self.data.ctrl[self._gripper] = 0.0
-
     def resume(self) -> None:
         """Forget stops and logs, keep the state."""
         self._stop.clear()
         self.contacts.clear()
 
     def read(self) -> ArmState:
-        return ArmState(self.data.qpos[self._q].copy(), opening_m(self.model, self.data), float(self.data.time))
+        return ArmState(self._joints.q, self._joints.opening_m, float(self.data.time))
 
     def follow(self, trajectory: JointTrajectory, phase: str) -> MotionResult:
         """Track the trajectory, feeding the servos' lag forward, and dwell until the arm has caught up."""
         if self.stopped:
             return self._result(trajectory.positions[-1])
-        off = float(np.abs(self.data.qpos[self._q] - trajectory.positions[0]).max())
+        off = float(np.abs(self._joints.q - trajectory.positions[0]).max())
         if off > START_TOLERANCE_RAD:
             message = f"the motion starts {off:.3f} rad from the arm, limit {START_TOLERANCE_RAD}: plan from there"
             return MotionResult(False, self.read(), off, "execution.start_mismatch", message)
@@ -91,7 +69,7 @@ class SimArm:
         rates = np.gradient(q, times, axis=0) if len(times) > 1 else np.zeros_like(q)
         rates[-1] = 0.0
         for position, rate in zip(q, rates, strict=True):
-            self.data.ctrl[self._actuators] = position + SERVO_LAG_S * rate
+            self._joints.servo(position, rate)
             self._step(CONTROL_STEPS, phase)
             if self.stopped:
                 break
@@ -118,13 +96,11 @@ class SimArm:
         """Drive the fingers until they rest: at `width_m`, or on what is between them; 0 = close with full force."""
         if self.stopped:
             return self._stopped(self.read())
-        driver_rad = float(np.interp(width_m, *self._openings)) if width_m > 0 else DRIVER_CLOSED_RAD
-        self.data.ctrl[self._gripper] = GRIPPER_CLOSED_CTRL * driver_rad / DRIVER_CLOSED_RAD
+        self._joints.set_fingers(width_m)
         start, chunk = self.data.time, 0.1
         while not self.stopped and self.data.time - start < _GRIP_MOST_S:
             self._step(round(chunk / self.model.opt.timestep), phase)
-            resting = np.abs(self.data.qvel[self._drivers]).max() < _FINGERS_AT_REST_RAD_S
-            if resting and self.data.time - start >= _GRIP_LEAST_S:
+            if self._joints.fingers_rest and self.data.time - start >= _GRIP_LEAST_S:
                 break
         self.contacts.mark(phase)
         return self._stopped(self.read()) if self.stopped else MotionResult(True, self.read())
@@ -141,7 +117,7 @@ class SimArm:
     def _step(self, count: int, phase: str) -> None:
         for _ in range(count):
             if self.stopped:
-                self.data.ctrl[self._actuators] = self.data.qpos[self._q]
+                self._joints.hold()
                 return
             mujoco.mj_step(self.model, self.data)
             self.contacts.log(phase)
