@@ -1,0 +1,171 @@
+"""The simulated cell behind the emulated controller: MuJoCo's UR5e with a 2F-85, and the objects of a scene.
+
+Physics, servos and friction are those of `robot.sim`: the same motion through the controller should end as the
+simulated arm's does. Nothing is drawn here, since drawing would hold up the controller's tick: `snapshot` gives the
+state to whoever wants a picture of it (`robot.cameras.emulated`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.geometry import Array
+from affordagent.robot.arms import ArmName
+from affordagent.robot.emulator.plant_interface import Fingers
+from affordagent.robot.interface import LOOK_Q
+from affordagent.robot.model import GRIPPER_PREFIX, PREFIX, TIMESTEP_S
+from affordagent.robot.sim.contacts import ContactLog
+from affordagent.robot.sim.joints import RobotJoints, settle
+from affordagent.robot.sim.scene import Scene, build_spec, sample_scene
+
+FULL_GRIP_N = 44.0  # a pad presses so hard when the model's fingers close with all they have
+FORCE_FILTER_HZ = 10.0
+_REST_S = 0.1  # fingers that have not moved for so long have arrived
+OPS = ("scene", "snapshot", "phase", "log")
+
+
+class ScenePlant:
+    """`robot.emulator.plant_interface.Plant` on a simulated scene. The base frame is MuJoCo's world.
+
+    Raises:
+        AffordAgentError: no such scene, or an arm that is not modelled.
+    """
+
+    def __init__(self, scene: str = "empty", seed: int = 0, model: ArmName = "UR5e") -> None:
+        if model != "UR5e":
+            raise AffordAgentError(f"only the UR5e is modelled in MuJoCo, not the {model}: start it without a scene")
+        self._load(sample_scene(scene, seed))
+
+    def _load(self, scene: Scene) -> None:
+        self._scene = scene
+        self._model = build_spec(scene).compile()
+        self._data = mujoco.MjData(self._model)
+        self._joints = RobotJoints(self._model, self._data)
+        self._contacts = ContactLog(self._model, self._data)
+        prefix = PREFIX + GRIPPER_PREFIX
+        bodies = [self._model.body(body).name for body in self._model.geom_bodyid]
+        self._of_gripper = np.array([name.startswith(prefix) for name in bodies])
+        self._begin()
+
+    def _begin(self) -> None:
+        """The objects rest on the table, the arm waits at LOOK_Q with open fingers, nothing is logged yet."""
+        settle(self._model, self._data, LOOK_Q)
+        self._joints.limit_grip(1.0)
+        self._contacts.clear()
+        self._phase: str | None = None
+        self._opening_set_m = self._opening_goal_m = self._joints.opening_m
+        self._finger_speed_m_s = 0.0
+        self._resting_s = _REST_S
+        self._force_n = np.zeros(3)
+
+    @property
+    def q(self) -> Array:
+        return self._joints.q
+
+    @property
+    def qd(self) -> Array:
+        return self._joints.qd
+
+    @property
+    def fingers(self) -> Fingers:
+        return Fingers(self._joints.opening_m, self._resting_s < _REST_S)
+
+    @property
+    def tcp_force_n(self) -> Array:
+        """(3,) N, base frame: an estimate, as the controller's own is. All contact forces on the gripper, the weight of
+        what it holds among them, without its own weight, low-passed at FORCE_FILTER_HZ (our guess: Universal Robots
+        publishes no filter)."""
+        return self._force_n.copy()
+
+    @property
+    def scene(self) -> dict[str, Any] | None:
+        return {"name": self._scene.name, "seed": self._scene.seed}
+
+    def step(self, q_cmd: Array, qd_cmd: Array, dt_s: float) -> None:
+        self._joints.servo(q_cmd, qd_cmd)
+        for _ in range(round(dt_s / TIMESTEP_S)):
+            self._move_fingers()
+            mujoco.mj_step(self._model, self._data)
+            if self._phase is not None:
+                self._contacts.log(self._phase)
+            self._resting_s = self._resting_s + TIMESTEP_S if self._joints.fingers_rest else 0.0
+        share = 1.0 - np.exp(-2 * np.pi * FORCE_FILTER_HZ * dt_s)
+        self._force_n += share * (self._gripper_force_n() - self._force_n)
+
+    def _move_fingers(self) -> None:
+        """The set-point runs to the goal at the commanded speed."""
+        left_m = self._opening_goal_m - self._opening_set_m
+        if left_m:
+            most_m = self._finger_speed_m_s * TIMESTEP_S
+            self._opening_set_m += float(np.clip(left_m, -most_m, most_m))
+            self._joints.set_fingers(self._opening_set_m)
+
+    def _gripper_force_n(self) -> Array:
+        """(3,) sum of the contact forces on the gripper."""
+        total, count = np.zeros(3), self._data.ncon
+        if not count:
+            return total
+        on_gripper = self._of_gripper[self._data.contact.geom[:count]]
+        for i in np.flatnonzero(on_gripper[:, 0] != on_gripper[:, 1]):
+            force = np.zeros(6)
+            mujoco.mj_contactForce(self._model, self._data, i, force)
+            on_second = force[:3] @ self._data.contact.frame[i].reshape(
+                3, 3
+            )  # rows: normal from first to second, tangents
+            total += on_second if on_gripper[i, 1] else -on_second
+        return total
+
+    def drive_fingers(self, opening_m: float, force_n: float, speed_m_s: float) -> None:
+        self._opening_goal_m, self._finger_speed_m_s = max(opening_m, 0.0), speed_m_s
+        actual_m = self._joints.opening_m
+        opens = self._opening_goal_m > actual_m
+        self._opening_set_m = actual_m if opens else min(self._opening_set_m, actual_m)  # a grip is not loosened
+        self._joints.limit_grip(min(force_n / FULL_GRIP_N, 1.0))
+        self._resting_s = 0.0
+
+    def place(self, q: Array) -> None:
+        self._joints.put(q)
+        mujoco.mj_forward(self._model, self._data)
+
+    def answer(self, op: str, request: dict[str, Any]) -> dict[str, Any]:
+        """scene {name, seed}: build it (seconds, the controller stands still), or begin again when it is the one there
+        is. snapshot: the state. phase {name}: contacts are logged under that name from now on. log: by phase.
+        """
+        match op:
+            case "scene":
+                return self._change(str(request.get("name", "")), request.get("seed", 0))
+            case "snapshot":
+                return {"scene": self.scene, "qpos": self._data.qpos.tolist()}
+            case "phase":
+                return self._enter(request.get("name"))
+            case "log":
+                self._end_phase()
+                return {"log": {name: log.as_json() for name, log in self._contacts.phases.items()}}
+        raise ValueError(f"the simulated plant does not know {op!r}, it knows {', '.join(OPS)}")
+
+    def _change(self, name: str, seed: object) -> dict[str, Any]:
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed = {seed!r}, must be a whole number from 0")
+        if (name, seed) == (self._scene.name, self._scene.seed):
+            self._begin()
+        else:
+            try:
+                self._load(sample_scene(name, seed))
+            except AffordAgentError as error:
+                raise ValueError(str(error)) from error
+        return {"scene": self.scene}
+
+    def _enter(self, name: object) -> dict[str, Any]:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"name = {name!r}, must be a phase's name")
+        self._end_phase()
+        self._phase = name
+        return {"phase": name}
+
+    def _end_phase(self) -> None:
+        if self._phase is not None:
+            self._contacts.mark(self._phase)
