@@ -5,9 +5,10 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from affordagent.core.errors import AffordAgentError
+from affordagent.robot.arms import ArmName
 from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.ur5.config import Ur5Config
@@ -45,6 +46,16 @@ class Settings(BaseModel):
     limits: MotionLimits = Field(default_factory=MotionLimits)
     ur5: Ur5Config = Field(default_factory=Ur5Config)
     camera: CameraConfig = Field(default_factory=CameraConfig)
+
+    @property
+    def arm_model(self) -> ArmName:
+        """The arm that plans and checks are made for; the simulated one is a UR5e."""
+        return self.ur5.model if self.cell.startswith("ur5:") else "UR5e"
+
+    @model_validator(mode="after")
+    def _limits_suit_the_arm(self) -> Settings:
+        self.limits.check_arm(self.arm_model, self.ur5.payload_kg)
+        return self
 
     @classmethod
     def load(cls, path: Path | None, **changes: object) -> Settings:

@@ -317,8 +317,31 @@ class TestLimits:
             {"lift_height_m": float("nan")},
             {"pregrasp_distances_m": ()},
             {"workspace_min_m": (1.0, 0.0, 0.0)},
+            {"workspace_max_m": (np.inf, 1.0, 1.0)},
+            {"keep_out_m": (((0.5, 0.0, 0.0), (0.4, 0.1, 0.1)),)},
+            {"table_z_m": -0.2},
+            {"table_z_m": float("nan")},
+            {"tcp_speed_m_s": 1.5},
+            {"approach_speed_m_s": 0.4, "tcp_speed_m_s": 0.3},
+            {"gripper_force_n": 300.0},
+            {"payload_kg": -1.0},
         ],
     )
     def test_refuses_what_makes_no_sense(self, change: dict[str, object]) -> None:
         with pytest.raises(ValueError, match=next(iter(change))):
             MotionLimits(**change)  # type: ignore[arg-type]
+
+    def test_the_arm_bounds_them(self) -> None:
+        MotionLimits(joint_speed_rad_s=3.0).check_arm("UR5e", 0.95)
+        with pytest.raises(ValueError, match=r"joint_speed_rad_s = 3.0 .* UR10's 2.09"):
+            MotionLimits(joint_speed_rad_s=3.0).check_arm("UR10", 0.95)
+        with pytest.raises(ValueError, match=r"payload_kg = 2.5 .* UR3e's 3.0 kg"):
+            MotionLimits(payload_kg=2.5).check_arm("UR3e", 0.95)
+
+    def test_share_of_the_speed_stretches_time(self) -> None:
+        whole, tenth = (joint_motion(np.stack([LOOK_Q, READY_Q]), LIMITS.at_speed(share)) for share in (1.0, 0.1))
+        assert tenth.duration_s == pytest.approx(10 * whole.duration_s, rel=1e-3)
+        assert LIMITS.at_speed(1.0) == LIMITS
+        for share in (0.0, 1.1, float("nan")):
+            with pytest.raises(ValueError, match="speed"):
+                LIMITS.at_speed(share)
