@@ -1,0 +1,387 @@
+"""`robot.interface.Arm` on a Universal Robots controller: `ur_rtde` in a child process, and a stop without it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array, check_rigid, rigid, rotation_angle
+from affordagent.core.types import JointTrajectory
+from affordagent.robot.arms import ARMS, flange_pose
+from affordagent.robot.gripper import Gripper, GripperState
+from affordagent.robot.interface import ArmState, MotionResult
+from affordagent.robot.ur5.config import Ur5Config
+from affordagent.robot.ur5.dashboard import Dashboard
+from affordagent.robot.ur5.link import Link, WorkerLost
+from affordagent.robot.ur5.recovery import Recovery, diagnose
+from affordagent.robot.ur5.state import Board, UrState, fault_of
+
+GRIP_FORCE_N = 60.0
+GRIP_MOST_S = 20.0  # an activation included
+TCP_OFF_M, TCP_OFF_RAD = 0.010, math.radians(2)
+PREPARE_S, OUTPUT_S = 15.0, 3.0
+STOP_SEEN_S, STOP_REST_S = 0.2, 1.0
+_WATCH_S = 0.02
+_DASHBOARD_S = 0.5
+
+
+class UrArm:
+    """A UR3, UR5 or UR10, CB3 or e-Series. `with UrArm(...) as arm:` connects and always disconnects.
+
+    What is guaranteed: commands raise nothing for what goes wrong on the way but answer with it, and when they return
+    the arm is at rest or the controller is stopping it by itself. Nothing is sent on a state that is too old. When this
+    process dies, the worker stops the arm; when the worker dies or the link breaks, the controller's watchdog stops it
+    within 1 / watchdog_hz. After any failure `make_ready` and then the next command work, or `make_ready` says what a
+    person must do. One thread commands; `stop` and `read` are for any thread.
+
+    T_flange_tcp: (4, 4), set on the controller and checked against it. tcp_force_n: a motion ends when the force on the
+    tcp exceeds it; None = not watched. The gripper is connected here and activated by the first `grip`.
+
+    Raises:
+        StageFailure: by `with`: ("execute", code) with execution.comms (nobody answers), execution.local_control, or
+            calibration.tcp (the controller has another arm or tcp than the settings).
+        AffordAgentError: by `with`: ur_rtde is not installed.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        config: Ur5Config,
+        gripper: Gripper,
+        T_flange_tcp: Array,
+        tcp_force_n: float | None = None,
+    ) -> None:
+        self.host, self.config, self.gripper = host, config, gripper
+        self.T_flange_tcp = check_rigid(T_flange_tcp, "T_flange_tcp")
+        self.tcp_force_n = tcp_force_n
+        self.recovery = Recovery(host, config.unlocks)
+        self._facts = ARMS[config.model]
+        self._board: Board | None = None
+        self._link: Link | None = None
+        self._fingers: GripperState | None = None
+
+    def __enter__(self) -> UrArm:
+        self._board = Board()
+        try:
+            self._connect()
+            self.gripper.connect()
+            fault = fault_of(self._state())
+            if fault is not None and fault[0] == "execution.program":
+                self._prepare()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.gripper.close()
+        link, board = self._link, self._board
+        self._link = self._board = None
+        if link is not None:
+            link.close()
+        if board is not None:
+            board.close()
+
+    # ---- the interface of an arm --------------------------------------------------------------------------------
+    def make_ready(self) -> list[str]:
+        """Forget a stop, open a lost connection again, and mend what `recovery.Recovery` may.
+
+        Raises:
+            StageFailure: ("execute", `execution.*`), ("execute", "calibration.tcp"): a person is needed;
+                evidence["steps"] says what to do.
+        """
+        self._open_board().forget_stop()
+        mended = []
+        if self._link is None or not self._link.alive or self._state().age_s > self.config.stale_after_s:
+            self._connect()
+            mended.append("opened the lost connection to the controller again")
+        return mended + self.recovery.make_ready(self._present_state, self._prepare)
+
+    def read(self) -> ArmState:
+        """The present state.
+
+        Raises:
+            StageFailure: ("execute", "execution.comms"): the last state is too old to act on; ("execute",
+                "execution.gripper"): the gripper does not answer.
+        """
+        state = self._present_state()
+        self._fingers = self.gripper.read()
+        return self._arm_state(state)
+
+    def follow(self, trajectory: JointTrajectory, phase: str) -> MotionResult:
+        """Stream the trajectory and wait until the arm is at rest at its end.
+
+        Codes: safety.malformed, execution.start_mismatch (nothing was sent), execution.stopped, execution.tracking,
+        execution.force, execution.timeout (slower than 5 % of its speed for 3 s, or not at rest 2 s after its end),
+        execution.gripper (its state cannot be read), or what keeps the arm from moving (`state.fault_of`), or
+        execution.comms.
+        """
+        problem = _malformed(trajectory)
+        if problem is not None:
+            return self._failed("safety.malformed", problem)
+        blocked = self._blocked()
+        if blocked is not None:
+            return self._failed(*blocked)
+        answer = self._ask(
+            "follow",
+            times_s=trajectory.times_s.tolist(),
+            positions=trajectory.positions.tolist(),
+            force_limit_n=self.tcp_force_n,
+        )
+        if not answer["reached"]:
+            return self._failed(answer["code"], answer["message"], answer.get("max_error_rad", 0.0))
+        self.recovery.succeeded()
+        return self._reached(answer["max_error_rad"])
+
+    def grip(self, width_m: float, phase: str) -> MotionResult:
+        """Drive the fingers and watch the arm meanwhile. The gripper is activated first where it is not."""
+        failure: list[StageFailure] = []
+
+        def move() -> None:
+            try:
+                self.gripper.activate()
+                if self._blocked() is None:
+                    self.gripper.move(width_m, GRIP_FORCE_N)
+            except StageFailure as error:
+                failure.append(error)
+
+        fingers = threading.Thread(target=move, name="fingers", daemon=True)
+        fingers.start()
+        end_s = time.monotonic() + GRIP_MOST_S
+        try:
+            for blocked in self._watch():
+                if blocked is not None:
+                    self.gripper.stop()
+                    return self._failed(*blocked)
+                if time.monotonic() > end_s:
+                    self.gripper.stop()
+                    return self._failed("execution.timeout", f"the fingers did not come to rest in {GRIP_MOST_S:.0f} s")
+                if fingers.is_alive():
+                    continue
+                if failure:
+                    raise failure[0]
+                self._fingers = self.gripper.read()
+                if self._fingers.fault is not None:
+                    return self._failed("execution.gripper", self._fingers.fault)
+                if not self._fingers.moving:
+                    break
+        except StageFailure as error:
+            return self._failed(error.code, error.message)
+        return self._reached(0.0)
+
+    def wait(self, duration_s: float, phase: str) -> MotionResult:
+        """By the controller's clock."""
+        end_s = self._state().stamp_s + duration_s
+        for blocked in self._watch():
+            if blocked is not None:
+                return self._failed(*blocked)
+            if self._state().stamp_s >= end_s:
+                break
+        return self._reached(0.0)
+
+    def stop(self) -> None:
+        """From any thread and at any time, also from a signal handler. Returns when the arm is at rest: the worker has
+        at most 0.2 s to obey and 1 s to bring the arm to rest, then the dashboard server ends the program."""
+        board, link = self._board, self._link
+        if board is None:
+            return
+        board.ask_stop()
+        asked_s = time.monotonic()
+        while link is not None and link.alive:
+            now_s, state = time.monotonic(), board.read()
+            if board.stop_obeyed and state is not None and state.beat_s > asked_s and state.at_rest:
+                return
+            if now_s - asked_s > (STOP_REST_S if board.stop_obeyed else STOP_SEEN_S):
+                break
+            time.sleep(0.002)
+        self._halt()
+
+    def set_output(self, pin: int, on: bool) -> None:
+        """Set a standard digital output, for a gripper that hangs on one. Only when the settings name such a gripper.
+
+        Raises:
+            StageFailure: ("execute", "execution.gripper"): the output could not be set.
+        """
+        answer = self._ask("output", within_s=OUTPUT_S, pin=pin, on=on)
+        if not answer["reached"]:
+            message = answer.get("message", f"the controller did not set output {pin}")
+            raise StageFailure("execute", "execution.gripper", message)
+
+    # ---- connecting ---------------------------------------------------------------------------------------------
+    def _connect(self) -> None:
+        if self._link is not None:
+            self._link.end()
+            self._link = None
+        with Dashboard(self.host) as dashboard:
+            if not dashboard.is_remote():
+                raise diagnose("execution.local_control").as_failure()
+            self._check_model(dashboard)
+        try:
+            self._link = Link(self.host, self._open_board(), self.config.gripper.startswith("digital"))
+            self._fresh_state()
+        except WorkerLost as error:
+            raise diagnose("execution.comms", str(error)).as_failure(host=self.host) from error
+
+    def _check_model(self, dashboard: Dashboard) -> None:
+        says, wanted = dashboard.ask("get robot model").strip(), self.config.model
+        if says.upper().rstrip("E") not in (wanted.upper().rstrip("E"), ""):
+            message = f"the controller drives a {says}, the settings say {wanted}: set [ur5] model"
+            raise StageFailure("execute", "calibration.tcp", message, controller=says, settings=wanted)
+
+    def _prepare(self) -> None:
+        """Our program on the controller, with tcp, payload and watchdog, and a check that both mean the same tcp."""
+        R, p = Rotation.from_matrix(self.T_flange_tcp[:3, :3]), self.T_flange_tcp[:3, 3]
+        answer = self._ask(
+            "prepare",
+            within_s=PREPARE_S,
+            tcp=[*p.tolist(), *R.as_rotvec().tolist()],
+            payload_kg=self.config.payload_kg,
+            cog_m=list(self.config.payload_cog_m),
+            watchdog_hz=self.config.watchdog_hz,
+            zero_force=self._facts.is_e_series,
+        )
+        if not answer["reached"]:
+            raise diagnose(answer["code"], answer["message"]).as_failure()
+        self._check_tcp(self._fresh_state())
+
+    def _check_tcp(self, state: UrState) -> None:
+        ours = flange_pose(self.config.model, state.q) @ self.T_flange_tcp
+        theirs = rigid(Rotation.from_rotvec(state.tcp_pose[3:]).as_matrix(), state.tcp_pose[:3])
+        off_m = float(np.linalg.norm(ours[:3, 3] - theirs[:3, 3]))
+        off_rad = rotation_angle(ours[:3, :3].T @ theirs[:3, :3])
+        if off_m > TCP_OFF_M or off_rad > TCP_OFF_RAD:
+            raise StageFailure(
+                "execute",
+                "calibration.tcp",
+                f"the controller's tcp is {1e3 * off_m:.0f} mm and {math.degrees(off_rad):.1f} degrees from ours, "
+                f"limits {1e3 * TCP_OFF_M:.0f} mm and {math.degrees(TCP_OFF_RAD):.0f} degrees: is the arm a "
+                f"{self.config.model}?",
+                off_m=off_m,
+                off_rad=off_rad,
+                steps=["Set [ur5] model in the settings to the arm that is there"],
+            )
+
+    # ---- asking and watching ------------------------------------------------------------------------------------
+    def _ask(self, op: str, within_s: float | None = None, **fields: Any) -> dict[str, Any]:
+        """The worker's answer; when it is lost, the arm is stopped without it."""
+        if self._link is None:
+            code, message = _lost(self.host, "not connected")
+            return {"reached": False, "code": code, "message": message}
+        try:
+            return self._link.ask(op, within_s=within_s, **fields)
+        except WorkerLost as error:
+            self._halt()
+            code, message = _lost(self.host, str(error))
+            return {"reached": False, "code": code, "message": message}
+        except BaseException:  # Ctrl-C: the motion must not outlive the one who asked for it
+            self.stop()
+            if self._link is not None:
+                self._link.end()
+            raise
+
+    def _halt(self) -> None:
+        """End the program on the controller without the worker, and the worker, whose state is unknown."""
+        with contextlib.suppress(StageFailure), Dashboard(self.host, _DASHBOARD_S) as dashboard:
+            dashboard.ask("stop")
+        if self._link is not None:
+            self._link.end()
+
+    def _is_remote(self) -> bool:
+        try:
+            with Dashboard(self.host, _DASHBOARD_S) as dashboard:
+                return dashboard.is_remote()
+        except StageFailure:
+            return True  # not known: what the state says stands
+
+    def _watch(self) -> Iterator[tuple[str, str] | None]:
+        while True:
+            yield self._blocked()
+            time.sleep(_WATCH_S)
+
+    def _blocked(self) -> tuple[str, str] | None:
+        """Code and message of what keeps the arm from moving, None if nothing."""
+        if self._open_board().stop_asked:
+            return "execution.stopped", "stopped on request"
+        state = self._state()
+        if self._link is None or not self._link.alive or state.age_s > self.config.stale_after_s:
+            return self._stale(state)
+        return fault_of(state)
+
+    def _present_state(self) -> UrState:
+        state = self._state()
+        if state.age_s > self.config.stale_after_s:
+            raise StageFailure("execute", *self._stale(state))
+        return state
+
+    def _stale(self, state: UrState) -> tuple[str, str]:
+        limit_s = self.config.stale_after_s
+        return _lost(self.host, f"the last state is {state.age_s:.2f} s old, limit {limit_s} s")
+
+    def _open_board(self) -> Board:
+        if self._board is None:
+            raise RuntimeError("the arm is not connected: use it in a with statement")
+        return self._board
+
+    def _state(self) -> UrState:
+        state = self._open_board().read()
+        if state is None:
+            raise RuntimeError("the arm is not connected: use it in a with statement")
+        return state
+
+    def _fresh_state(self) -> UrState:
+        """The first state of a new worker, or one taken from now on."""
+        from_s = time.monotonic()
+        while True:
+            state = self._open_board().read()
+            if state is not None and state.seen_s > from_s:
+                return state
+            if self._link is None or not self._link.alive or time.monotonic() - from_s > 2.0:
+                raise WorkerLost("the controller sends no state")
+            time.sleep(0.002)
+
+    # ---- answers ------------------------------------------------------------------------------------------------
+    def _arm_state(self, state: UrState) -> ArmState:
+        fingers = self._fingers
+        return ArmState(
+            positions=state.q,
+            gripper_width_m=math.nan if fingers is None else fingers.width_m,
+            stamp_s=state.stamp_s,
+            age_s=state.age_s,
+            holding=None if fingers is None else fingers.holding,
+            tcp_force_n=state.tcp_force[:3] if self._facts.is_e_series else None,
+        )
+
+    def _reached(self, error_rad: float) -> MotionResult:
+        try:
+            self._fingers = self.gripper.read()
+        except StageFailure as error:
+            return self._failed(error.code, error.message, error_rad)
+        return MotionResult(True, self._arm_state(self._state()), error_rad)
+
+    def _failed(self, code: str, message: str, error_rad: float = 0.0) -> MotionResult:
+        if code == "execution.program" and not self._is_remote():
+            code, message = "execution.local_control", "somebody took the arm over at the pendant (local control)"
+        return MotionResult(False, self._arm_state(self._state()), error_rad, code, message)
+
+
+def _malformed(trajectory: JointTrajectory) -> str | None:
+    positions, times_s = np.asarray(trajectory.positions), np.asarray(trajectory.times_s)
+    if positions.ndim != 2 or positions.shape[1] != 6 or len(positions) < 2 or times_s.shape != (len(positions),):
+        return f"positions {positions.shape} and times {times_s.shape}, must be (N, 6) and (N,) with N of 2 or more"
+    if not (np.isfinite(positions).all() and np.isfinite(times_s).all()):
+        return "the trajectory holds NaN or infinity"
+    if times_s[0] != 0 or (np.diff(times_s) <= 0).any():
+        return "the times must begin at 0 and rise"
+    return None
+
+
+def _lost(host: str, what: str) -> tuple[str, str]:
+    return "execution.comms", f"the link to the controller at {host} is lost ({what}): check it, then try again"

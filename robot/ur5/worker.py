@@ -1,0 +1,266 @@
+"""The process that holds `ur_rtde`, and the only one that imports it: the client hangs or crashes with a broken link.
+
+    python -m affordagent.robot.ur5.worker --host HOST --board FD [--outputs]
+
+Commands come as JSON lines on stdin, {"id": 1, "op": "follow", ...}; each gets one answer on stdout, {"id": 1, ...}.
+The state goes to the shared `Board` at every turn, and the stop flag comes from there. The worker stops the arm and
+leaves when stdin ends (the parent died). It leaves at once when the link is lost: it then no longer feeds the
+controller's watchdog, which stops the arm within 1 / watchdog_hz. Nothing is sent to the arm unless the controller's
+clock has advanced, so that a link that delivers nothing has the same effect. A turn that hangs ends the process
+(SIGALRM).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from affordagent.robot.ur5.state import Board, UrState, fault_of
+from affordagent.robot.ur5.stream import PERIOD_S, Stream
+
+LOOKAHEAD_S, GAIN = 0.1, 300.0  # of servoj
+STOP_M_S2 = 10.0  # deceleration of the tcp, the client's default
+LINK_LOST_S = 0.5  # without news of the controller
+HANG_S, CONNECT_S = 1.0, 10.0  # longest turn, longest connecting: then the process ends
+_TURN_S = 0.002
+_PROGRAM_S, _REST_S = 5.0, 1.0
+_VARIABLES = (
+    "timestamp", "actual_q", "actual_qd", "actual_TCP_pose", "actual_TCP_force", "robot_mode", "safety_status_bits",
+    "runtime_state", "robot_status_bits", "speed_scaling", "target_speed_fraction",
+)  # fmt: skip
+
+
+class LinkLost(Exception):
+    """The controller is not heard of any more."""
+
+
+class Worker:
+    """One connection to a controller. `run` returns when nobody is left to give commands.
+
+    Raises:
+        ImportError: `ur_rtde` is not installed.
+        LinkLost, RuntimeError: no connection.
+    """
+
+    def __init__(self, host: str, board: Board, answers: int, outputs: bool) -> None:
+        self._host, self._board, self._answers = host, board, answers
+        self._parent, self._orphaned = os.getppid(), False
+        self._control: Any = None
+        self._io: Any = None
+        self._commands: list[dict[str, Any]] = []
+        self._unread = b""
+        self._stamp_s, self._seen_s = -1.0, time.monotonic()
+        self._moving = False  # set-points are being sent
+        self._watched = False  # the controller's watchdog has been set: our program must be fed
+        from rtde_receive import RTDEReceiveInterface
+
+        _allow(CONNECT_S)
+        self._receive = RTDEReceiveInterface(host, 1 / PERIOD_S, list(_VARIABLES))
+        if not self._receive.isConnected():  # the constructor gives up silently when no data comes
+            raise LinkLost("the controller accepts connections but sends no data")
+        if outputs:
+            from rtde_io import RTDEIOInterface
+
+            self._io = RTDEIOInterface(host)
+
+    def run(self) -> None:
+        operations: dict[str, Callable[..., dict[str, Any]]] = {
+            "prepare": self.prepare,
+            "follow": self.follow,
+            "output": self.output,
+        }
+        while not self._orphaned:
+            state = self.turn()
+            if state is not None and self._watched and fault_of(state) is None:
+                self._control.kickWatchdog()
+            if self._commands:
+                command = self._commands.pop(0)
+                number, op = command.pop("id"), command.pop("op")
+                say(self._answers, {"id": number, **operations[op](**command)})
+
+    # ---- the link -----------------------------------------------------------------------------------------------
+    def turn(self) -> UrState | None:
+        """Wait a little for commands, publish the state. Returns it when the controller's clock has advanced."""
+        _allow(HANG_S)
+        if self._orphaned:
+            time.sleep(_TURN_S)
+        elif select.select([0], [], [], _TURN_S)[0]:
+            data = os.read(0, 1 << 20)
+            self._orphaned = not data
+            *lines, self._unread = (self._unread + data).split(b"\n")
+            self._commands += [json.loads(line) for line in lines]
+        self._orphaned = self._orphaned or os.getppid() != self._parent
+        if not self._receive.isConnected() or (self._control is not None and not self._control.isConnected()):
+            raise LinkLost("the controller closed the connection")
+        state = self._state()
+        self._board.publish(state)
+        if self._board.stop_asked and not self._moving:
+            self._board.obey_stop()
+        if time.monotonic() - state.seen_s > LINK_LOST_S:
+            raise LinkLost(f"the controller has sent nothing new for {LINK_LOST_S} s")
+        return state if state.seen_s == state.beat_s else None
+
+    def fresh(self) -> UrState:
+        """The next state in which the controller's clock has advanced."""
+        while True:
+            state = self.turn()
+            if state is not None:
+                return state
+
+    def _state(self) -> UrState:
+        r = self._receive
+        now_s, stamp_s = time.monotonic(), r.getTimestamp()
+        if stamp_s != self._stamp_s:
+            self._stamp_s, self._seen_s = stamp_s, now_s
+        return UrState(
+            q=np.array(r.getActualQ()),
+            qd=np.array(r.getActualQd()),
+            tcp_pose=np.array(r.getActualTCPPose()),
+            tcp_force=np.array(r.getActualTCPForce()),
+            robot_mode=r.getRobotMode(),
+            safety_bits=r.getSafetyStatusBits(),
+            runtime_state=r.getRuntimeState(),
+            speed_scaling=r.getSpeedScaling() * r.getTargetSpeedFraction(),
+            has_control=self._watched,
+            stamp_s=stamp_s,
+            seen_s=self._seen_s,
+            beat_s=now_s,
+        )
+
+    # ---- commands -----------------------------------------------------------------------------------------------
+    def prepare(
+        self, tcp: list[float], payload_kg: float, cog_m: list[float], watchdog_hz: float, zero_force: bool
+    ) -> dict[str, Any]:
+        """Upload our program, wait for it, and set tcp, payload and watchdog."""
+        from rtde_control import RTDEControlInterface
+
+        self._watched = False
+        _allow(CONNECT_S)
+        if self._control is None:
+            try:
+                self._control = RTDEControlInterface(self._host, 1 / PERIOD_S)
+            except RuntimeError as error:
+                return _failed("execution.program", f"the controller did not start our program: {error}")
+        elif not self._control.isProgramRunning():
+            self._control.reuploadScript()
+        end_s = time.monotonic() + _PROGRAM_S
+        while not self._control.isProgramRunning():
+            self.turn()
+            if time.monotonic() > end_s:
+                return _failed("execution.program", f"our program did not start within {_PROGRAM_S:.0f} s")
+        control = self._control
+        for name, call in (
+            ("setTcp", lambda: control.setTcp(tcp)),
+            ("setPayload", lambda: control.setPayload(payload_kg, cog_m)),
+            ("zeroFtSensor", lambda: not zero_force or control.zeroFtSensor()),
+            ("setWatchdog", lambda: control.setWatchdog(watchdog_hz)),
+        ):
+            _allow(CONNECT_S)
+            if not call():
+                return _failed("execution.program", f"the controller did not take {name}")
+        self._watched = True
+        self.fresh()
+        return {"reached": True}
+
+    def follow(self, times_s: list[float], positions: list[list[float]], force_limit_n: float | None) -> dict[str, Any]:
+        """Stream a trajectory; the answer says how it ended."""
+        state = self.fresh()
+        stream = Stream(np.array(times_s), np.array(positions), state, force_limit_n)
+        ending = fault_of(state) or stream.mismatch(state)
+        while ending is None and not stream.arrived(state):
+            if self._board.stop_asked or self._orphaned:
+                ending = "execution.stopped", "stopped on request"
+                break
+            self._moving = True
+            if not self._control.servoJ(list(stream.step(state)), 0.0, 0.0, PERIOD_S, LOOKAHEAD_S, GAIN):
+                ending = "execution.program", "the controller did not take a set-point"
+            state = self.fresh()
+            ending = fault_of(state) or ending or stream.ending(state)
+        if self._moving:
+            state = self.rest()
+        answer = {"reached": True} if ending is None else _failed(*ending)
+        return {**answer, "max_error_rad": stream.error_rad(state)}
+
+    def rest(self) -> UrState:
+        """End the servoing, so that no thread of our program goes on at the controller, and let the arm come to rest."""
+        self._moving = False
+        if self._board.stop_asked:
+            self._board.obey_stop()
+        if fault_of(self._state()) is None:
+            self._control.servoStop(STOP_M_S2)
+        state = self.fresh()
+        end_s = state.stamp_s + _REST_S
+        while not state.at_rest and state.stamp_s < end_s:
+            state = self.fresh()
+        return state
+
+    def output(self, pin: int, on: bool) -> dict[str, Any]:
+        """Set a standard digital output."""
+        if self._io is None:
+            return _failed("execution.gripper", "this connection was opened without digital outputs")
+        return {"reached": bool(self._io.setStandardDigitalOut(pin, on))}
+
+    def close(self) -> None:
+        """End our program and disconnect, the outputs first: their destructor aborts the process otherwise."""
+        _allow(CONNECT_S)
+        if self._io is not None:
+            self._io.disconnect()
+        state = self._state()
+        if self._control is not None:
+            if fault_of(state) is None:
+                self._control.stopScript()
+            self._control.disconnect()
+        self._receive.disconnect()
+
+
+def _failed(code: str, message: str) -> dict[str, Any]:
+    return {"reached": False, "code": code, "message": message}
+
+
+def _allow(seconds: float) -> None:
+    """Let the kernel end this process unless called again within that time; needs no thread and no interpreter lock."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def say(answers: int, answer: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(answers, json.dumps(answer).encode() + b"\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--board", type=int, required=True)
+    parser.add_argument("--outputs", action="store_true")
+    options = parser.parse_args()
+    answers = os.dup(1)
+    os.dup2(2, 1)  # the client prints to stdout
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    try:
+        worker = Worker(options.host, Board(options.board), answers, options.outputs)
+        say(answers, {"ready": True})
+        worker.run()
+        worker.close()
+    except ImportError:
+        say(answers, {"missing": "ur_rtde is not installed: pip install 'affordagent[ur5]'"})
+    except (LinkLost, RuntimeError) as error:
+        say(answers, {"lost": str(error)})
+    else:
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # the client's destructors hang or abort once the link is lost
