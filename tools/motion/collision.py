@@ -65,7 +65,7 @@ class CollisionWorld:
         table_z_m: float,
         start_q: Array,
     ) -> None:
-        self.kinematics, self.limits, self._spheres = kinematics, limits, link_spheres()
+        self.kinematics, self.limits, self._spheres = kinematics, limits, link_spheres(kinematics.arm)
         self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
         kinematics.data.mocap_pos[0] = [0, 0, table_z_m]
         centres = self._centres(start_q, MAX_OPENING_M)

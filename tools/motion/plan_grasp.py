@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import Grasp, GraspPlan, PartCloud
-from affordagent.robot.kinematics import MAX_REACH_M, ArmKinematics, within_limits
+from affordagent.robot.kinematics import ArmKinematics, within_limits
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85
@@ -92,9 +92,9 @@ class _Planner:
         return plan_path(self.start_q, reach.approach[0], free, np.random.default_rng(seed), checks)
 
     def _unreachable(self, T_base_tcp: Array) -> _No:
-        reach = self.arm.reach_m(T_base_tcp)
-        message = f"the wrist would be {reach:.2f} m from the shoulder, the arm reaches at most {MAX_REACH_M:.2f} m"
-        if reach < MAX_REACH_M:
+        reach, most = self.arm.reach_m(T_base_tcp), self.arm.max_reach_m
+        message = f"the wrist would be {reach:.2f} m from the shoulder, the arm reaches at most {most:.2f} m"
+        if reach < most:
             message = f"no joint angles within the limits give this pose (wrist at {reach:.2f} m from the shoulder)"
         return _No(0, "grasp.unreachable", message, "move the object nearer to the middle of the table")
 
