@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -56,3 +56,10 @@ def rate(successes: int, trials: int) -> dict[str, float | int | list[float]]:
         "rate": round(successes / trials, 4) if trials else float("nan"),
         "wilson95": [round(low, 4), round(high, 4)],
     }
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p value of paired successes and failures (McNemar 1947): how often only the first, and only the
+    second, of two ways succeeded. 1 when they never differed."""
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0

@@ -24,6 +24,7 @@ from affordagent.robot.sim.scene import Scene, build_spec, sample_scene
 
 FULL_GRIP_N = 44.0  # a pad presses so hard when the model's fingers close with all they have
 FORCE_FILTER_HZ = 10.0
+_SAME_M = 0.0005
 _REST_S = 0.1  # fingers that have not moved for so long have arrived
 OPS = ("scene", "snapshot", "phase", "log")
 
@@ -120,8 +121,11 @@ class ScenePlant:
         return total
 
     def drive_fingers(self, opening_m: float, force_n: float, speed_m_s: float) -> None:
-        self._opening_goal_m, self._finger_speed_m_s = max(opening_m, 0.0), speed_m_s
         actual_m = self._joints.opening_m
+        presses = self._opening_set_m < actual_m - _SAME_M and self._resting_s >= _REST_S
+        if abs(opening_m - actual_m) < _SAME_M and presses:
+            return  # told to stay: the drive locks itself, what is held stays held
+        self._opening_goal_m, self._finger_speed_m_s = max(opening_m, 0.0), speed_m_s
         opens = self._opening_goal_m > actual_m
         self._opening_set_m = actual_m if opens else min(self._opening_set_m, actual_m)  # a grip is not loosened
         self._joints.limit_grip(min(force_n / FULL_GRIP_N, 1.0))

@@ -1,0 +1,72 @@
+"""The camera of the simulated cell behind an emulated controller.
+
+The emulator says what state its scene is in; the picture is drawn here, in the client's own process, so that drawing
+never holds up the controller.
+"""
+
+from __future__ import annotations
+
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.types import RgbdFrame
+from affordagent.robot.emulator.client import EmulatorClient
+from affordagent.robot.sim.scene import sample_scene
+from affordagent.robot.sim.view import SceneView
+
+
+class EmulatedCamera:
+    """What the camera over the emulator's table sees. Use as a context manager, or call `close`.
+
+    The frames carry the simulated camera's true `T_base_camera`. view: the scene at the last look, for evaluations.
+    """
+
+    serial = ""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self._view: SceneView | None = None
+
+    def __enter__(self) -> EmulatedCamera:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
+    @property
+    def view(self) -> SceneView:
+        """The scene and its state at the last look.
+
+        Raises:
+            AffordAgentError: there was none.
+        """
+        if self._view is None:
+            raise AffordAgentError("the emulated camera has not looked yet: call look() first")
+        return self._view
+
+    def look(self) -> RgbdFrame:
+        """Drawing the first picture of a scene takes some seconds, later ones a fraction of one.
+
+        Raises:
+            AffordAgentError: no emulator answers on the host, it has no scene, or nothing can be drawn here.
+        """
+        with EmulatorClient(self.host) as client:
+            if client.state()["scene"] is None:
+                raise AffordAgentError(
+                    f"the emulator on {self.host} runs without a scene, there is nothing to look at: start it with one "
+                    "(`affordagent emulator --scene bench`), or name another source under [camera] in the settings"
+                )
+            snapshot = client.snapshot()
+        scene = snapshot["scene"]
+        view = self._view_of(scene["name"], scene["seed"])
+        view.remember(snapshot["qpos"])
+        return view.look(f"emulator:{self.host}:{scene['name']}-{scene['seed']}")
+
+    def _view_of(self, name: str, seed: int) -> SceneView:
+        if self._view is None or (self._view.scene.name, self._view.scene.seed) != (name, seed):
+            self.close()
+            self._view = SceneView(sample_scene(name, seed))
+        return self._view
