@@ -1,8 +1,9 @@
 """A recorded RGB-D frame as a cell without an arm: `PREFIX_color.png`, `PREFIX_depth.png`, `PREFIX_camera.json`.
 
 camera.json: width, height, fx, fy, cx, cy (pixels), depth_unit_m (metres a depth count), and optionally depth_invalid
-(the count that means no reading, default 0) and T_base_camera (4x4, row-major, see `core.geometry`). The depth is
-aligned to the colour picture: 16-bit, one channel, same size.
+(the count that means no reading, default 0), T_base_camera (4x4, row-major, see `core.geometry`) and serial (the
+camera's, text). The depth is aligned to the colour picture: 16-bit, one channel, same size. A frame is as old as the
+older of its two pictures.
 """
 
 from __future__ import annotations
@@ -75,9 +76,18 @@ class FrameCell:
             depth_m=_metres(counts, facts, paths["depth.png"]),
             camera=camera,
             T_base_camera=_pose(facts, paths["camera.json"]),
-            stamp_s=paths["color.png"].stat().st_mtime,
+            stamp_s=min(paths[kind].stat().st_mtime for kind in ("color.png", "depth.png")),
             source=self.name,
         )
+
+    @property
+    def serial(self) -> str:
+        """The camera's serial number by camera.json, "" where it says none.
+
+        Raises:
+            StageFailure: ("look", code): camera.no_frame, calibration.intrinsics (no such file, or not JSON).
+        """
+        return str(_read_json(self._existing("_camera.json")).get("serial", ""))
 
     def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
         """Nothing can be judged: a picture does not move.

@@ -1,0 +1,115 @@
+"""A camera with its calibration: frames say where the camera was in the base frame when the picture was taken."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from affordagent.core.errors import StageFailure
+from affordagent.core.types import RgbdFrame
+from affordagent.robot.arms import ArmName, flange_pose
+from affordagent.robot.calibration.file import Calibration
+from affordagent.robot.cameras.camera import Camera
+from affordagent.robot.interface import Arm
+
+AT_REST_RAD = 0.001  # between two readings around the picture: 0.9 mm at full reach
+_CLOCK_TICK_S = 0.02  # stamps of files are that coarse
+
+
+class MountedCamera:
+    """Eye to hand: T_base_camera is the calibration's. Eye in hand: the arm's pose by its joints, read right before and
+    right after the picture, times the calibration's T_flange_camera.
+
+    Raises:
+        StageFailure: ("look", "calibration.pose"): the arm is another model than the calibrated one, or is not there.
+    """
+
+    def __init__(self, source: Camera, calibration: Calibration, arm: Arm | None, model: ArmName | None = None) -> None:
+        if model is not None and model != calibration.arm:
+            raise StageFailure(
+                "look",
+                "calibration.pose",
+                f"the camera was calibrated on a {calibration.arm}, the settings say {model}: correct [ur5] model, or "
+                "calibrate on this arm",
+            )
+        if calibration.kind == "eye_in_hand" and arm is None:
+            raise StageFailure("look", "calibration.pose", "the camera sits on the flange, and there is no arm to ask")
+        self._source, self._calibration, self._arm = source, calibration, arm
+
+    @property
+    def serial(self) -> str:
+        return self._source.serial
+
+    def __enter__(self) -> MountedCamera:
+        self._source.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._source.__exit__(*exc)
+
+    def look(self) -> RgbdFrame:
+        """
+        Raises:
+            StageFailure: ("look", code): those of the camera, calibration.intrinsics (another camera than calibrated),
+                camera.moving (the arm moved around the picture), camera.stale (taken before the arm was asked).
+        """
+        if self._calibration.kind == "eye_to_hand" or self._arm is None:
+            frame, T_base_camera = self._source.look(), self._calibration.T_mount_camera
+        else:
+            before, asked_s = self._arm.read(), time.time()
+            frame, after = self._source.look(), self._arm.read()
+            moved_rad = float(np.abs(after.positions - before.positions).max())
+            if moved_rad > AT_REST_RAD:
+                raise StageFailure(
+                    "look",
+                    "camera.moving",
+                    f"the arm that carries the camera moved by {moved_rad:.4f} rad around the picture, limit "
+                    f"{AT_REST_RAD}"
+                    ": look when it rests",
+                    moved_rad=moved_rad,
+                )
+            if frame.stamp_s < asked_s - _CLOCK_TICK_S:
+                raise StageFailure(
+                    "look",
+                    "camera.stale",
+                    f"the picture is {asked_s - frame.stamp_s:.2f} s older than the arm's pose: a camera on the arm "
+                    "must take it after the arm has come to rest",
+                )
+            T_base_camera = flange_pose(self._calibration.arm, before.positions) @ self._calibration.T_mount_camera
+        self._calibration.check_camera(frame.camera, self.serial)
+        return replace(frame, T_base_camera=T_base_camera, camera=self._calibration.camera.intrinsics)
+
+
+class PosedCamera:
+    """A camera whose frames carry T_base_camera already; without it nothing is looked at."""
+
+    def __init__(self, source: Camera) -> None:
+        self._source = source
+
+    @property
+    def serial(self) -> str:
+        return self._source.serial
+
+    def __enter__(self) -> PosedCamera:
+        self._source.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._source.__exit__(*exc)
+
+    def look(self) -> RgbdFrame:
+        """
+        Raises:
+            StageFailure: ("look", code): those of the camera, calibration.missing (the frame does not say where it is).
+        """
+        frame = self._source.look()
+        if frame.T_base_camera is None:
+            raise StageFailure(
+                "look",
+                "calibration.missing",
+                f"{frame.source} does not say where its camera is: write T_base_camera into its camera.json, or "
+                "calibrate (`affordagent calibrate`) and set [camera] calibration",
+            )
+        return frame
