@@ -35,7 +35,7 @@ class Chain:
         return T_base_link[:, 5] @ self.T_wrist_tcp
 
     def jacobians(self, T_base_link: Array) -> Array:
-        """(K, 6, 4, 4) of `links` -> (K, 6, 6) velocity of the tcp (linear m/s, then angular rad/s, base frame) by joint
+        """(K, 6, 4, 4) of `links` -> (K, 6, 6) velocity of the tcp (linear, then angular, base frame) by joint
         rate."""
         axes = np.einsum("kjab,jb->kja", T_base_link[:, :, :3, :3], self.axis)
         arms = self.tcp(T_base_link)[:, None, :3, 3] - T_base_link[:, :, :3, 3]

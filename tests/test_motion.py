@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -71,6 +71,8 @@ class TestKinematics:
     @given(POSES)
     def test_inverse_reaches_the_pose_with_every_branch(self, T_base_tcp: Array) -> None:
         arm = _ARM
+        wrist_m = (T_base_tcp @ [0, 0, -0.26, 1])[:2]
+        assume(np.linalg.norm(wrist_m) > 0.17)  # nearer to the shoulder's axis the arm is singular
         found = arm.inverse(T_base_tcp, READY_Q)
         assert found
         distances = [np.linalg.norm(q - READY_Q) for q in found]
