@@ -15,7 +15,7 @@ def contacts_of(client: EmulatorClient) -> dict[str, PhaseLog]:
     Raises:
         AffordAgentError: the emulator does not answer, or drives a plain plant.
     """
-    return {name: PhaseLog.from_json(record) for name, record in client.log()["log"].items()}
+    return {name: PhaseLog.from_json(record) for name, record in client.log().items()}
 
 
 def judge(
