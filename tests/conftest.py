@@ -30,3 +30,10 @@ def real_frames() -> Path:
     if not folder.is_dir():
         pytest.skip("the real RGB-D frames are not on this machine (../shared/data/real_rgbd)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def loopback() -> str:
+    """A loopback address of this process's own: the ports of a controller are fixed, so its address must differ."""
+    pid = os.getpid()
+    return f"127.{1 + (pid >> 16)}.{pid >> 8 & 255}.{1 + pid % 254}"
