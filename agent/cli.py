@@ -1,4 +1,4 @@
-"""The command line: run, understand, scenes, doctor, report, graph."""
+"""The command line: understand, scenes, doctor, report, graph, and the groups of commands in `cli_*.py`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from affordagent.agent import cli_data, cli_eval, cli_vlm
+from affordagent.agent import cli_data, cli_emulator, cli_eval, cli_run, cli_vlm
 from affordagent.core.errors import AffordAgentError, StageFailure
-
-if TYPE_CHECKING:
-    from affordagent.core.types import StageRecord
-
-EPILOG = """exit codes of `run`: 0 success or planned, 1 failure, 2 bad usage, 3 refused, 4 needs clarification"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,22 +18,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="affordagent", description="Say what you want; the robot picks the right object by the right part."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="carry out one command", epilog=EPILOG)
-    run.add_argument("text", help='what you want, e.g. "I need something to drive a nail into the wall"')
-    run.add_argument("--cell", help="sim (default) or frame:PREFIX for PREFIX_color.png, _depth.png, _camera.json")
-    run.add_argument("--scene", help="scene of the simulated cell (default bench); `affordagent scenes` lists them")
-    run.add_argument("--seed", type=int, help="seed of the scene and of the planner (default 0)")
-    run.add_argument("--noise", action="store_true", default=None, help="RealSense-like noise in the simulated camera")
-    run.add_argument("--vlm", help="who grounds: mini (default), folder of an AffordanceVLM, or http://HOST:PORT")
-    run.add_argument("--vision-tower", type=Path, help="folder of the CLIP tower, for a published AffordanceVLM")
-    run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
-    run.add_argument("--settings", type=Path, help="TOML settings file (default: ./affordagent.toml when it is there)")
-    run.add_argument("--confirm", action="store_true", default=None, help="ask before simulated motion too")
-    run.add_argument("--yes", action="store_true", help="answer yes when asked before motion")
-    run.add_argument("--no-report", action="store_true", help="leave out report.html and the video")
-    run.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
-    run.set_defaults(handler=_run)
 
     understand = commands.add_parser("understand", help="print what a text means, without a scene")
     understand.add_argument("text", nargs="?", help="the text")
@@ -60,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     graph = commands.add_parser("graph", help="print the pipeline as a mermaid diagram")
     graph.set_defaults(handler=_graph)
 
-    for group in (cli_vlm, cli_eval, cli_data):
+    for group in (cli_run, cli_vlm, cli_eval, cli_data, cli_emulator):
         group.add(commands)
     return parser
 
@@ -72,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         return args.handler(args)
     except AffordAgentError as error:
         print(f"affordagent: {error}", file=sys.stderr)
+        for step in error.evidence.get("steps", []) if isinstance(error, StageFailure) else []:
+            print(f"  - {step}", file=sys.stderr)
         return 2
     except ImportError as error:
         print(f"affordagent: {error}; `affordagent doctor` says what is missing and what to type", file=sys.stderr)
@@ -79,54 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("affordagent: stopped", file=sys.stderr)
         return 130
-
-
-def _run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from affordagent.agent.session import Session, run_folder
-    from affordagent.agent.settings import Settings
-
-    console = Console(stderr=True, highlight=False)
-    changes = {k: getattr(args, k) for k in ("cell", "scene", "seed", "noise", "vlm", "vision_tower", "confirm")}
-    settings = Settings.load(args.settings, **changes)
-    folder = args.out or run_folder(Path("runs"), args.text)
-    if (folder / "events.jsonl").exists():
-        raise AffordAgentError(f"{folder} already holds a run; choose another --out")
-    console.print(f"[bold]{_short(args.text)}[/bold]", markup=True)
-    session = Session(settings, record=not args.no_report)
-    with console.status("loading models, opening the cell") as status, session:
-
-        def on_record(record: StageRecord) -> None:
-            mark = {"ok": "[green]✓[/green]", "failed": "[red]✗[/red]"}.get(record.status, "[yellow]•[/yellow]")
-            console.print(f" {mark} {record.stage:<10} {record.duration_s:6.2f} s  ", end="")
-            console.print(record.message, markup=False)
-
-        def ask(question: dict[str, Any]) -> bool:
-            if args.yes or not sys.stdin.isatty():
-                return args.yes
-            status.stop()
-            return input(f"{question['question']} [y/N] ").strip().lower() in ("y", "yes")
-
-        result = session.run(args.text, folder, on_stage=status.update, on_record=on_record, ask=ask)
-        if not args.no_report:
-            status.update("writing the report")
-            from affordagent.agent.report import VIDEO, write_report
-
-            session.cell.save_video(folder / VIDEO)
-            write_report(folder)
-    if args.json:
-        print(json.dumps(result.as_json()))
-    else:
-        print(f"{result.outcome}: {(result.failure or result.stages[-1])['message']}")
-        print(
-            f"run folder: {result.run_dir}" + ("" if args.no_report else f"\nreport: {result.run_dir / 'report.html'}")
-        )
-    return result.exit_code
-
-
-def _short(text: str, limit: int = 100) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
 def _understand(args: argparse.Namespace) -> int:

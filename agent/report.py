@@ -28,8 +28,7 @@ def write_report(folder: Path) -> Path:
     run = json.loads((folder / "run.json").read_text())
     store = RunStore(folder)
     picture = save_overlay(folder)
-    stages = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    stages = [s for s in stages if s["event"] == "stage"]
+    stages = [event for event in store.events() if event["event"] == "stage"]
     page = _template().render(
         run=run,
         stages=stages,

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import re
-import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from affordagent.agent.graph_run import Ask, open_graph
+from affordagent.agent.results import RunResult, fields_of, result_of, versions, write_result
+from affordagent.agent.resume import abandon, read_run, refuse_after_a_crash, way_on
 from affordagent.agent.settings import Settings
-from affordagent.core.errors import AffordAgentError
-from affordagent.core.run_store import RunStore, write_json
-from affordagent.core.types import FunctionalQuery, OutcomeName, StageRecord
+from affordagent.core.errors import AffordAgentError, Refused, StageFailure
+from affordagent.core.run_store import RunStore
+from affordagent.core.types import FunctionalQuery, StageRecord
 from affordagent.graphs.state import GraspState, Grounder, Workbench
 from affordagent.robot.interface import Cell
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-
-EXIT_CODES: dict[OutcomeName, int] = {
-    "success": 0,
-    "planned": 0,
-    "failure": 1,
-    "refused": 3,
-    "needs_clarification": 4,
-}  # 2 is bad usage
-PACKAGES = ("affordagent", "mujoco", "torch", "transformers", "langgraph", "numpy")
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What came of one command."""
-
-    outcome: OutcomeName
-    query: dict[str, Any] | None
-    stages: list[dict[str, Any]]
-    failure: dict[str, Any] | None
-    run_dir: Path
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_CODES[self.outcome]
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        keys = ("stage", "status", "code", "duration_s", "message")
-        return {
-            "outcome": self.outcome,
-            "query": self.query,
-            "stages": [{k: s[k] for k in keys} for s in self.stages],
-            "failure": self.failure,
-            "run_dir": str(self.run_dir),
-        }
+from affordagent.robot.ur5.commander import Commander
 
 
 def open_cell(settings: Settings, record: bool = False) -> Cell:
@@ -117,20 +80,29 @@ def run_folder(root: Path, command: str) -> Path:
 
 
 class Session:
-    """`with Session(settings) as session: session.run("...")`. The cell is always disconnected at the end."""
+    """`with Session(settings) as session: session.run("...")`. The cell is always disconnected at the end.
+
+    A session that may move a real arm is the only one on this computer: entering it takes the arm's lock.
+    """
 
     def __init__(self, settings: Settings, tools: Tools | None = None, record: bool = False) -> None:
         self.settings = settings
         self.tools = tools or Tools(settings.vlm, settings.vision_tower)
         self.cell = open_cell(settings, record)
+        self._commander: Commander | None = None
 
     def __enter__(self) -> Session:
-        self.tools.load()
-        self.cell.__enter__()
+        kind, _, host = self.settings.cell.partition(":")
+        with ExitStack() as opening:
+            if kind == "ur5" and not self.settings.dry_run:
+                self._commander = opening.enter_context(Commander(host))
+            self.tools.load()
+            opening.enter_context(self.cell)
+            self._opened = opening.pop_all()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.cell.__exit__(*exc)
+        self._opened.close()
 
     def run(
         self,
@@ -139,33 +111,66 @@ class Session:
         *,
         on_stage: Callable[[str], None] = lambda stage: None,
         on_record: Callable[[StageRecord], None] = lambda record: None,
-        ask: Callable[[dict[str, Any]], bool] = lambda question: False,
+        ask: Ask = lambda question: False,
     ) -> RunResult:
         """Carry one command through the graph. Nothing is raised for what goes wrong in a stage: the result says it.
 
         Args:
             on_stage, on_record: called when a stage starts and when it ends.
             ask: answers the question before a motion; the default declines.
+
+        Raises:
+            StageFailure: ("execute", "execution.interrupted"): a run of this arm was cut off in motion, and has been
+                neither resumed nor abandoned.
         """
-        from langgraph.checkpoint.memory import InMemorySaver
-        from langgraph.types import Command
-
-        from affordagent.graphs.grasp import build
-
+        if self._commander is not None:
+            refuse_after_a_crash(self._commander, folder.parent, self.settings.cell)
+            self._commander.remember(folder)
         store = RunStore(folder)
         settings = self.settings.model_dump(mode="json")
-        store.event("start", command=command, settings=settings, versions=versions())
-        graph = build(self.workbench(store, on_stage, on_record), checkpointer=InMemorySaver())
-        config: RunnableConfig = {"configurable": {"thread_id": folder.name}}
-        try:
-            state: dict[str, Any] = graph.invoke({"command": command}, config)
-            while "__interrupt__" in state:
-                answer = ask(state["__interrupt__"][0].value)
-                state = graph.invoke(Command(resume=answer), config)
-        except Exception as error:  # noqa: BLE001  a bug must not lose the run: it is recorded with its traceback
-            (folder / "traceback.txt").write_text(traceback.format_exc())
-            state = {**graph.get_state(config).values, **_internal_failure(error)}
-        return self._finish(store, command, state)
+        store.event("start", run=folder.name, command=command, settings=settings, versions=versions())
+        with open_graph(self.workbench(store, on_stage, on_record), folder.name) as run:
+            state = run.carry_on(GraspState(command=command), ask)
+            return write_result(store, command, self.settings, state)
+
+    def resume(
+        self,
+        folder: Path,
+        *,
+        on_stage: Callable[[str], None] = lambda stage: None,
+        on_record: Callable[[StageRecord], None] = lambda record: None,
+        ask: Ask = lambda question: False,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> RunResult:
+        """Go on with a run whose process died, or abandon it; a motion that has begun is never sent again.
+
+        The session must be of the run's cell: `resume.settings_to_resume`. A run that has ended is left as it is; one
+        whose next motion is declined too, and can be resumed again.
+
+        Args:
+            on_stage, on_record, ask: as for `run`. say: told what was found and what is done about it.
+
+        Raises:
+            AffordAgentError: there is no run in `folder`.
+            StageFailure: ("execute", code): the arm cannot be read or made ready; the run can be resumed after that.
+        """
+        left = read_run(folder)
+        if left.ended is not None:
+            say(f"this run has ended: {left.ended.outcome}")
+            return left.ended
+        say(left.summary)
+        store = RunStore(folder)
+        with open_graph(self.workbench(store, on_stage, on_record), left.thread) as run:
+            try:
+                first = way_on(left, run, ask, say)
+            except Refused as refusal:
+                return result_of(store, {"outcome": "refused", "failure": fields_of(refusal), "stages": left.stages})
+            except StageFailure as failure:
+                if failure.code != "execution.interrupted":
+                    raise
+                return abandon(left, failure, self.settings)
+            store.event("resume", found=left.summary)
+            return write_result(store, left.command, self.settings, run.carry_on(first, ask))
 
     def workbench(
         self,
@@ -181,43 +186,12 @@ class Session:
             understand=self.tools.understand,
             grounder=self.tools.grounder,
             fallback=self.tools.fallback,
-            limits=settings.limits,
+            limits=settings.limits.at_speed(settings.speed),
             sure_above=settings.sure_above,
             present_above=settings.present_above,
             ask_before_motion=settings.confirm or self.cell.is_hardware,
+            dry_run=settings.dry_run,
             seed=settings.seed,
             on_stage=on_stage,
             on_record=on_record,
         )
-
-    def _finish(self, store: RunStore, command: str, state: dict[str, Any]) -> RunResult:
-        query = store.get("query").model_dump() if store.has("query") else None
-        result = RunResult(
-            state["outcome"], query, state.get("stages", []), state.get("failure"), store.folder.resolve()
-        )
-        store.event("end", outcome=result.outcome, failure=result.failure)
-        record = {
-            "command": command,
-            **result.as_json(),
-            "run_dir": None,  # a folder may be moved
-            "settings": self.settings.model_dump(mode="json"),
-            "versions": versions(),
-        }
-        write_json(store.folder / "run.json", {k: v for k, v in record.items() if k != "run_dir"})
-        return result
-
-
-def _internal_failure(error: Exception) -> GraspState:
-    message = f"{type(error).__name__}: {error}. This is a bug; traceback.txt in the run folder shows where."
-    return {"outcome": "failure", "failure": {"stage": "internal", "code": "internal.error", "message": message}}
-
-
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found

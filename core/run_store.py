@@ -10,23 +10,28 @@
     cloud.npz           part, object and obstacles in the base frame, metres
     grasps.json         poses in camera and base frame, width, score and its terms
     plan.json, plan.npz the chosen grasp, those rejected before it, the joint trajectories
+    motions.sqlite      what the arm was told and what came of it (`core.journal`)
+    checkpoints.sqlite  how far the graph has come, for `affordagent resume`
     verdict.json        was the job done
-    run.json            the result: outcome, query, stages, versions
+    run.json            the result: outcome, query, stages, versions; there once the run has ended
 
-Each kind has one writer and one reader here, so a stage can be replayed from its folder.
+Each kind has one writer and one reader here, so a stage can be replayed from its folder. Files are replaced whole: a
+process that is killed leaves none half written.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from affordagent.core.camera import CameraIntrinsics
@@ -45,14 +50,38 @@ from affordagent.core.types import (
     Verdict,
 )
 
+EVENTS_FILE = "events.jsonl"
 DEPTH_UNIT_M = 1e-4  # uint16 pictures reach 6.5 m
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that takes the place of `path` once it is complete."""
+    scratch = path.with_name(f"{path.name}.part")
+    with scratch.open("wb") as file:
+        yield file
+    os.replace(scratch, path)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write atomically: a reader never sees half a file."""
-    scratch = path.with_suffix(path.suffix + ".part")
-    scratch.write_text(json.dumps(value, indent=1, default=_plain) + "\n")
-    os.replace(scratch, path)
+    with _whole(path) as file:
+        file.write(json.dumps(value, indent=1, default=_plain).encode() + b"\n")
+
+
+def as_plain(value: Any) -> Any:
+    """A copy of JSON's own types only: what a checkpoint may hold."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
+def _write_picture(path: Path, pixels: NDArray[Any]) -> None:
+    with _whole(path) as file:
+        Image.fromarray(pixels).save(file, format="PNG", compress_level=1)
+
+
+def _write_arrays(path: Path, **arrays: Any) -> None:
+    with _whole(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _plain(value: Any) -> Any:
@@ -76,8 +105,15 @@ class RunStore:
     def event(self, kind: str, **fields: Any) -> None:
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": kind, **fields}
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "events.jsonl").open("a") as file:
-            file.write(json.dumps(line, default=_plain) + "\n")
+        with (self.folder / EVENTS_FILE).open("ab+") as file:
+            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+                file.write(b"\n")  # after the half line of a process that was killed
+            file.write(json.dumps(line, default=_plain).encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All lines so far; the half line of a process that was killed is left out."""
+        path = self.folder / EVENTS_FILE
+        return [event for line in path.read_bytes().splitlines() if (event := _event(line))] if path.exists() else []
 
     def put(self, name: str, value: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,11 +136,18 @@ class RunStore:
         return self._memory[name]
 
 
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
 def write_frame(prefix: Path, frame: RgbdFrame) -> None:
     """PREFIX_color.png, PREFIX_depth.png (uint16, 0.1 mm, 0 = none), PREFIX_camera.json."""
-    Image.fromarray(frame.color).save(f"{prefix}_color.png", compress_level=1)
+    _write_picture(Path(f"{prefix}_color.png"), frame.color)
     units = np.clip(np.round(frame.depth_m / DEPTH_UNIT_M), 0, 65535).astype(np.uint16)
-    Image.fromarray(units).save(f"{prefix}_depth.png", compress_level=1)
+    _write_picture(Path(f"{prefix}_depth.png"), units)
     camera: dict[str, Any] = {**asdict(frame.camera), "depth_unit_m": DEPTH_UNIT_M, "depth_invalid": 0}
     if frame.T_base_camera is not None:
         camera["T_base_camera"] = frame.T_base_camera
@@ -135,7 +178,7 @@ def _read_query(folder: Path) -> FunctionalQuery:
 
 def _write_table(folder: Path, scene: TableScene) -> None:
     masks = np.array([p.mask for p in scene.proposals], bool).reshape(-1, *scene.height_m.shape)
-    np.savez_compressed(
+    _write_arrays(
         folder / "table.npz",
         plane_camera=scene.plane_camera,
         height_m=scene.height_m.astype(np.float16),
@@ -155,7 +198,7 @@ def _read_table(folder: Path) -> TableScene:
 
 def _write_part_mask(folder: Path, part: PartMask) -> None:
     for name, mask in (("mask", part.mask), ("object_mask", part.object_mask)):
-        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+        _write_picture(folder / f"{name}.png", mask.astype(np.uint8) * 255)
     fields = {"tool": part.tool, "confidence": part.confidence, "presence": part.presence, "evidence": part.evidence}
     write_json(folder / "part_mask.json", fields)
 
@@ -166,7 +209,7 @@ def _read_part_mask(folder: Path) -> PartMask:
 
 
 def _write_cloud(folder: Path, cloud: PartCloud) -> None:
-    np.savez_compressed(folder / "cloud.npz", **asdict(cloud))
+    _write_arrays(folder / "cloud.npz", **asdict(cloud))
 
 
 def _read_cloud(folder: Path) -> PartCloud:
@@ -198,7 +241,7 @@ def _write_plan(folder: Path, plan: GraspPlan) -> None:
     for name in _PATHS:
         trajectory: JointTrajectory = getattr(plan, name)
         arrays |= {f"{name}_positions": trajectory.positions, f"{name}_times_s": trajectory.times_s}
-    np.savez_compressed(folder / "plan.npz", **arrays)
+    _write_arrays(folder / "plan.npz", **arrays)
     fields = {
         "grasp_index": plan.grasp_index,
         "opening_m": plan.opening_m,

@@ -10,6 +10,7 @@ from typing import Any
 from langgraph.types import interrupt
 
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
+from affordagent.core.run_store import as_plain
 from affordagent.core.types import OutcomeName, PartMask, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
 
@@ -27,7 +28,7 @@ Stage = Callable[[Workbench, GraspState], Done]
 
 
 def node(bench: Workbench, name: str, stage: Stage) -> Any:
-    """Wrap a stage: time it, record it, and turn its typed failure into the run's outcome."""
+    """Wrap a stage: time it, record it, and turn its typed failure, or a person's stop, into the run's outcome."""
 
     def run(state: GraspState) -> GraspState:
         bench.on_stage(name)
@@ -35,20 +36,36 @@ def node(bench: Workbench, name: str, stage: Stage) -> Any:
         status: StageStatus = "ok"
         code = None
         try:
+            if bench.stopped():
+                raise KeyboardInterrupt
             done = stage(bench, state)
             message, evidence, update = done.message, done.evidence, done.update
-        except AffordAgentError as error:
-            failure = error if isinstance(error, StageFailure) else StageFailure(name, "tool.unavailable", str(error))
+        except (AffordAgentError, KeyboardInterrupt) as error:
+            failure = _failure(bench, name, error)
             status, outcome = _ending(failure)
             code, message, evidence = failure.code, failure.message, failure.evidence
             update = {"outcome": outcome, "failure": {"stage": name, "code": code, "message": message}}
         spent_s, spent_cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+        evidence = as_plain(evidence)
         record = StageRecord(name, status, code, round(spent_s, 4), round(spent_cpu_s, 4), message, evidence)
         bench.store.event("stage", **asdict(record))
         bench.on_record(record)
         return {**update, "stages": [asdict(record)]}
 
     return run
+
+
+def _failure(bench: Workbench, name: str, error: AffordAgentError | KeyboardInterrupt) -> StageFailure:
+    if isinstance(error, KeyboardInterrupt):
+        if bench.cell.arm is not None:
+            bench.cell.arm.stop()
+        return stopped(name)
+    return error if isinstance(error, StageFailure) else StageFailure(name, "tool.unavailable", str(error))
+
+
+def stopped(stage: str) -> StageFailure:
+    """What a run ends with when a person stops it."""
+    return StageFailure(stage, "execution.stopped", f"stopped on request during {stage}; the arm was told first")
 
 
 def _ending(failure: StageFailure) -> tuple[StageStatus, OutcomeName]:
@@ -182,11 +199,12 @@ def propose(bench: Workbench, state: GraspState) -> Done:
 def plan(bench: Workbench, state: GraspState) -> Done:
     """The best grasp that the arm can reach without touching anything on the way."""
     from affordagent.robot.interface import LOOK_Q
+    from affordagent.tools.execution import grasp_steps
     from affordagent.tools.motion.plan_grasp import plan_grasp
 
     grasps, _ = bench.store.get("grasps")
     arm = bench.cell.arm
-    mended = [] if arm is None else arm.make_ready()
+    mended = [] if arm is None or bench.dry_run else arm.make_ready()
     start_q = LOOK_Q if arm is None else arm.read().positions
     chosen = plan_grasp(grasps, bench.store.get("cloud"), start_q, limits=bench.limits)
     bench.store.put("plan", chosen)
@@ -194,7 +212,10 @@ def plan(bench: Workbench, state: GraspState) -> Done:
     message = f"grasp {chosen.grasp_index + 1} of {len(grasps)}, {duration_s:.1f} s of motion"
     evidence = {"grasp_index": chosen.grasp_index, "motion_s": duration_s, "rejected": chosen.rejected[:10]}
     evidence |= {"mended": mended} if mended else {}
-    return Done(message, evidence, GraspState() if arm else {"outcome": "planned"})
+    if bench.dry_run:
+        evidence["would_send"] = [{"step": step.name, **step.goal} for step in grasp_steps(chosen)]
+        message = f"dry run, nothing is sent: {', '.join(step['step'] for step in evidence['would_send'])}; {message}"
+    return Done(message, evidence, {"outcome": "planned"} if arm is None or bench.dry_run else GraspState())
 
 
 def confirm(bench: Workbench, state: GraspState) -> Done:
@@ -209,11 +230,13 @@ def confirm(bench: Workbench, state: GraspState) -> Done:
 
 
 def execute(bench: Workbench, state: GraspState) -> Done:
-    """Open, approach, close, lift, hold."""
+    """Open, approach, close, lift, hold; what the run's journal says has been done is not done again."""
+    from affordagent.core.journal import MOTIONS_FILE, MotionJournal
     from affordagent.tools.execution import execute as execute_plan
 
     assert bench.cell.arm is not None  # without an arm the run ended as "planned"
-    report = execute_plan(bench.cell.arm, bench.store.get("plan"))
+    with MotionJournal(bench.store.folder / MOTIONS_FILE) as journal:
+        report = execute_plan(bench.cell.arm, bench.store.get("plan"), journal)
     return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and held", asdict(report))
 
 

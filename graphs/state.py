@@ -14,7 +14,7 @@ from affordagent.robot.limits import MotionLimits
 
 
 class GraspState(TypedDict, total=False):
-    """Small and serialisable: artefacts live in the run folder, under the names of `RunStore`."""
+    """Small, and JSON's own types only: artefacts live in the run folder, under the names of `RunStore`."""
 
     command: str
     outcome: OutcomeName
@@ -36,7 +36,10 @@ class Grounder(Protocol):
 
 @dataclass(frozen=True)
 class Workbench:
-    """The handles and settings that the nodes use; made once for a run by `agent.session`."""
+    """The handles and settings that the nodes use; made once for a run by `agent.session`.
+
+    dry_run: the plan is the result, the arm is only read. stopped: has a person stopped the run?
+    """
 
     cell: Cell
     store: RunStore
@@ -50,3 +53,5 @@ class Workbench:
     seed: int
     on_stage: Callable[[str], None]
     on_record: Callable[[StageRecord], None]
+    dry_run: bool = False
+    stopped: Callable[[], bool] = lambda: False

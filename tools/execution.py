@@ -226,8 +226,8 @@ def _at_rest(arm: Arm, last: Motion) -> ArmState:
     while True:
         time.sleep(REST_S)
         before, state = state, arm.read()
-        still_m = abs(state.gripper_width_m - before.gripper_width_m)
-        if _distance_rad(state, before.positions) < _STILL_RAD and still_m < _STILL_M:
+        fingers_m = abs(state.gripper_width_m - before.gripper_width_m)  # NaN where the gripper cannot tell
+        if _distance_rad(state, before.positions) < _STILL_RAD and not fingers_m > _STILL_M:
             return state
         if time.monotonic() > deadline:
             arm.stop()
