@@ -129,6 +129,8 @@ def test_calibration_refuses_with_something_in_the_hand(emulator, gripper):
 
 def test_without_power(emulator, gripper):
     emulator.admin.fault("power_off")
+    while emulator.admin.state()["mode"] != "POWER_OFF":  # it brakes first
+        time.sleep(0.01)
     with pytest.raises(StageFailure, match="no power") as caught:
         gripper.read()
     assert caught.value.code == "execution.gripper"
