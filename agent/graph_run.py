@@ -59,7 +59,7 @@ class GraphRun:
         try:
             state: dict[str, Any] = self.graph.invoke(first, self.config, durability="sync")
             while "__interrupt__" in state:
-                answer = Command(resume=ask(state["__interrupt__"][0].value))
+                answer: Command[Any] = Command(resume=ask(state["__interrupt__"][0].value))
                 state = self.graph.invoke(answer, self.config, durability="sync")
         except KeyboardInterrupt:
             state = {**self.values, **_ended(stopped(self.signals.stage))}

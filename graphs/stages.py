@@ -213,8 +213,9 @@ def plan(bench: Workbench, state: GraspState) -> Done:
     evidence = {"grasp_index": chosen.grasp_index, "motion_s": duration_s, "rejected": chosen.rejected[:10]}
     evidence |= {"mended": mended} if mended else {}
     if bench.dry_run:
-        evidence["would_send"] = [{"step": step.name, **step.goal} for step in grasp_steps(chosen)]
-        message = f"dry run, nothing is sent: {', '.join(step['step'] for step in evidence['would_send'])}; {message}"
+        steps = grasp_steps(chosen)
+        evidence["would_send"] = [{"step": step.name, **step.goal} for step in steps]
+        message = f"dry run, nothing is sent: {', '.join(step.name for step in steps)}; {message}"
     return Done(message, evidence, {"outcome": "planned"} if arm is None or bench.dry_run else GraspState())
 
 

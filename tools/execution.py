@@ -174,16 +174,12 @@ def _as_left(arm: Arm, journal: MotionJournal, step: str) -> ArmState:
         StageFailure: ("execute", "execution.interrupted"): it is somewhere else.
     """
     state = arm.read()
-    ended = [motion for motion in journal.motions() if motion.result is not None]
-    if ended:
-        off_rad = _distance_rad(state, ended[-1].result["state"]["positions"])
+    last = next(reversed(journal.motions()), None)
+    if last is not None and last.result is not None:
+        off_rad = _distance_rad(state, last.result["state"]["positions"])
         if off_rad > SAME_PLACE_RAD:
-            raise _interrupted(
-                f"{step} is not sent: since {ended[-1].step} the arm has been moved by {off_rad:.3f} rad, at most "
-                f"{SAME_PLACE_RAD} are allowed",
-                state,
-                ended[-1],
-            )
+            moved = f"{step} is not sent: since {last.step} the arm has been moved by {off_rad:.3f} rad, at most "
+            raise _interrupted(f"{moved}{SAME_PLACE_RAD} are allowed", state, last)
     return state
 
 
