@@ -39,7 +39,13 @@ def open_cell(settings: Settings, record: bool = False) -> Cell:
         from affordagent.robot.frame_cell import FrameCell
 
         return FrameCell(Path(where))
-    raise AffordAgentError(f"unknown cell '{settings.cell}'; use sim or frame:PREFIX (PREFIX_color.png, ...)")
+    if kind == "ur5" and where:
+        from affordagent.robot.ur5.cell import Ur5Cell
+
+        return Ur5Cell(where, settings.ur5, settings.camera, settings.limits)
+    raise AffordAgentError(
+        f"unknown cell '{settings.cell}'; use sim, ur5:HOST, or frame:PREFIX (PREFIX_color.png, ...)"
+    )
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,7 @@ class Diagnosis:
     automatic: bool = False
 
     def as_failure(self, **evidence: Any) -> StageFailure:
-        message = f"{self.what}. {self.safe} {' '.join(f'{i}. {step}.' for i, step in enumerate(self.steps, 1))}"
-        return StageFailure("execute", self.code, message, steps=list(self.steps), **evidence)
+        return StageFailure("execute", self.code, f"{self.what}. {self.safe}", steps=list(self.steps), **evidence)
 
 
 _AGAIN = "Give the command again: it looks and plans anew from where the arm is"

@@ -1,0 +1,96 @@
+"""A real cell: an arm of Universal Robots with its gripper, and a camera. The emulated controller counts as real."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from affordagent.core.geometry import rigid
+from affordagent.core.types import FunctionalQuery, GraspPlan, Mask, RgbdFrame, Verdict
+from affordagent.robot.arms import flange_pose
+from affordagent.robot.cameras.camera import Camera, fresh, open_camera
+from affordagent.robot.cameras.config import CameraConfig
+from affordagent.robot.gripper import NOTHING_HELD_M, open_gripper
+from affordagent.robot.interface import ArmState
+from affordagent.robot.limits import MotionLimits
+from affordagent.robot.ur5.arm import UrArm
+from affordagent.robot.ur5.config import Ur5Config
+
+T_FLANGE_TCP = rigid(np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), [0.0, 0.0, 0.1638])
+"""The tcp of a 2F-85 on its coupling: between the fingertips, y = closing (the flange's x), z = approach; metres."""
+
+LIFT_SHORT_M = 0.03  # how much less than planned still counts as lifted
+CODES = {  # check -> code of its failure, in the order of precedence
+    "closed_on_something": "execution.no_contact",
+    "still_held": "execution.drop",
+    "lifted": "execution.tracking",
+}
+
+
+class Ur5Cell:
+    """`robot.interface.Cell` on a controller.
+
+    host: of the controller. limits: from the settings; what they mean for motions is enforced by `robot.safety`.
+
+    Raises:
+        StageFailure, AffordAgentError: by `with`: the arm, the gripper or the camera cannot be reached, see `UrArm` and
+            `open_camera`.
+    """
+
+    is_hardware = True
+
+    def __init__(self, host: str, config: Ur5Config, camera: CameraConfig, limits: MotionLimits) -> None:
+        self.name = f"ur5:{host}"
+        self.host, self.config, self.camera_config, self.limits = host, config, camera, limits
+        gripper = open_gripper(config.gripper, host, lambda pin, on: self.arm.set_output(pin, on))
+        self.arm = UrArm(host, config, gripper, T_FLANGE_TCP, limits.tcp_force_n)
+        self._camera: Camera | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Ur5Cell:
+        with ExitStack() as stack:
+            stack.enter_context(self.arm)
+            self._camera = stack.enter_context(open_camera(self.camera_config, self.host, self.arm, self.config.model))
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._open.close()
+
+    def look(self) -> RgbdFrame:
+        """A picture taken now, with the camera's pose.
+
+        Raises:
+            StageFailure: ("look", code): camera.stale, calibration.missing, or another of `cameras.camera`.
+        """
+        if self._camera is None:
+            raise RuntimeError("the cell is not open: use it in a with statement")
+        return fresh(self._camera.look(), self.camera_config.stale_s)
+
+    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
+        """What the cell's own sensors can tell: the fingers did not close fully, the gripper's detection has not let
+        go, the hand is up. Whether it is the right thing and part they cannot tell."""
+        state = self.arm.read()
+        lift_m, planned_m = (
+            float((flange_pose(self.config.model, q) @ T_FLANGE_TCP)[2, 3] - plan.grasp.T_base_tcp[2, 3])
+            for q in (state.positions, plan.lift.positions[-1])
+        )
+        checks = {
+            "closed_on_something": not state.gripper_width_m < NOTHING_HELD_M,  # NaN: the gripper cannot tell
+            "still_held": state.holding is not False,
+            "lifted": lift_m >= planned_m - LIFT_SHORT_M,
+        }
+        measured = {"lift_m": lift_m, "planned_width_m": plan.grasp.width_m, **_width(state)}
+        failed = [name for name in CODES if not checks[name]]
+        rounded = {name: round(value, 5) for name, value in measured.items()}
+        return Verdict(not failed, CODES[failed[0]] if failed else None, checks, rounded, "sensors")
+
+    def save_video(self, path: Path) -> None:
+        """The cell keeps no pictures of its motions."""
+
+
+def _width(state: ArmState) -> dict[str, float]:
+    return {} if math.isnan(state.gripper_width_m) else {"width_m": state.gripper_width_m}
