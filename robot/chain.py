@@ -42,7 +42,7 @@ class Chain:
         return np.concatenate([np.cross(axes, arms), axes], axis=2).transpose(0, 2, 1)
 
 
-def chain_of(model: mujoco.MjModel) -> Chain:
+def read_chain(model: mujoco.MjModel) -> Chain:
     """The chain of the arm that `robot.model.attach_arm` put into a MuJoCo model at the world's origin."""
     data = mujoco.MjData(model)
     joints = [model.joint(name) for name in JOINT_NAMES]

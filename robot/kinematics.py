@@ -13,7 +13,7 @@ import numpy as np
 
 from affordagent.core.geometry import Array, invert, rigid
 from affordagent.robot.arms import ARMS, ArmName
-from affordagent.robot.chain import chain_of, smallest_singular_values
+from affordagent.robot.chain import Chain, read_chain, smallest_singular_values
 from affordagent.robot.model import (
     GRIPPER_PREFIX,
     JOINT_NAMES,
@@ -28,7 +28,7 @@ from affordagent.robot.model import (
 TABLE = "table"
 POSE_TOLERANCE = 1e-5  # metres and radians together
 JOINT_LIMIT_RAD = np.array([2, 2, 1, 2, 2, 2]) * np.pi
-_TABLE_MARGIN_M = 0.05  # contacts are reported from this gap on
+TABLE_MARGIN_M = 0.05  # gaps to the table are reported from here on
 
 
 @cache
@@ -42,7 +42,7 @@ def planning_model(arm: ArmName) -> mujoco.MjModel:
         size=[3, 3, 0.1],
         contype=1,
         conaffinity=3,
-        margin=_TABLE_MARGIN_M,
+        margin=TABLE_MARGIN_M,
     )
     attach_arm(spec, model=arm)
     for geom in list(spec.geoms):
@@ -59,6 +59,12 @@ def planning_model(arm: ArmName) -> mujoco.MjModel:
     return spec.compile()
 
 
+@cache
+def chain_of(arm: ArmName) -> Chain:
+    """The joints of an arm as a chain, shared by all who ask."""
+    return read_chain(planning_model(arm))
+
+
 class ArmKinematics:
     """Forward and inverse kinematics. Not thread-safe: each instance has its own `data`, the model is shared.
 
@@ -71,6 +77,7 @@ class ArmKinematics:
         self.max_reach_m = float(-sum(self._facts.a_m) + self._facts.d_m[4])
         self.data = mujoco.MjData(self.model)
         self._site = self.model.site(TCP_SITE).id
+        self._table = self.model.geom(TABLE).id
         self._q = np.array([self.model.joint(name).qposadr[0] for name in JOINT_NAMES])
         self._v = np.array([self.model.joint(name).dofadr[0] for name in JOINT_NAMES])
         self._jacobian = np.zeros((6, self.model.nv))
@@ -78,7 +85,7 @@ class ArmKinematics:
         mujoco.mj_kinematics(self.model, self.data)
         self._T_tcp_flange = invert(self._pose(self._site)) @ self._pose(self._flange)
         self._driver_of_opening = openings_of_drivers(self.model)
-        self.chain = chain_of(self.model)
+        self.chain = chain_of(arm)
 
     def _pose(self, site: int) -> Array:
         return rigid(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
@@ -92,6 +99,20 @@ class ArmKinematics:
         self.data.qpos[self._q] = q
         mujoco.mj_kinematics(self.model, self.data)
         return self._pose(self._site)
+
+    def set_table(self, table_z_m: float) -> None:
+        """Move the support plane of the model."""
+        self.data.mocap_pos[0] = [0, 0, table_z_m]
+
+    def gaps_m(self) -> tuple[float, float]:
+        """(to the support plane, between links) of the posture of the last `forward`: the least gap, negative inside,
+        infinite where nothing is near."""
+        mujoco.mj_collision(self.model, self.data)
+        if self.data.ncon == 0:
+            return np.inf, np.inf
+        distance = self.data.contact.dist
+        table = (self.data.contact.geom == self._table).any(axis=1)
+        return float(distance[table].min(initial=np.inf)), float(distance[~table].min(initial=np.inf))
 
     def jacobian(self, q: Array) -> Array:
         """(6, 6) velocity of the tcp (linear m/s, then angular rad/s, base frame) by joint rate."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from affordagent.core.geometry import Array
 from affordagent.robot.arms import ArmName
 from affordagent.robot.kinematics import TABLE, planning_model
+from affordagent.robot.limits import Box
 from affordagent.robot.model import GRIPPER_PREFIX, PREFIX
 
 _UNSEEN = ("base", "shoulder_link")  # never near the table's objects
@@ -72,3 +73,10 @@ def link_spheres(arm: ArmName) -> LinkSpheres:
         radii.append(np.full(len(centres), radius))
         fingers.append(np.full(len(centres), finger))
     return LinkSpheres(*(np.concatenate(parts) for parts in (bodies, offsets, radii, fingers)))
+
+
+def depth_in_box(centres: Array, radii: Array, box: Box) -> Array:
+    """(..., N, 3) centres, (N,) radii -> (..., N) how far spheres reach into a box, metres; negative outside."""
+    outside = np.maximum(np.subtract(box[0], centres), np.subtract(centres, box[1]))
+    gap = np.linalg.norm(np.maximum(outside, 0.0), axis=-1)
+    return radii - np.where(gap > 0, gap, outside.max(axis=-1))

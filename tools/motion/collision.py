@@ -5,19 +5,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-import mujoco
 import numpy as np
 from scipy.spatial import cKDTree
 
 from affordagent.core.geometry import Array
-from affordagent.robot.kinematics import TABLE, ArmKinematics
+from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
-from affordagent.robot.link_spheres import link_spheres
+from affordagent.robot.link_spheres import depth_in_box, link_spheres
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping.collision import drop_to_table
 
-Hit = Literal["self", "table", "workspace", "obstacle", "target"]
+Hit = Literal["self", "table", "workspace", "keep_out", "obstacle", "target"]
+INSIDE_M = 0.002  # this much further inside the limits than `robot.safety` asks for, which looks more closely
 _POINT_SPACING_M = 0.005  # observed points are thinned to one per such cube
 _SELF_SEEN_M = 0.02  # observed points this near the arm at its start are the arm itself
 
@@ -67,7 +67,7 @@ class CollisionWorld:
     ) -> None:
         self.kinematics, self.limits, self._spheres = kinematics, limits, link_spheres(kinematics.arm)
         self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
-        kinematics.data.mocap_pos[0] = [0, 0, table_z_m]
+        kinematics.set_table(max(table_z_m, limits.table_z_m - limits.table_tolerance_m + INSIDE_M))
         centres = self._centres(start_q, MAX_OPENING_M)
         self.obstacles = _Points(self._without_arm(solid(obstacles, table_z_m), centres))
         self.target = _Points(self._without_arm(voxel_downsample(target, _POINT_SPACING_M), centres))
@@ -92,24 +92,18 @@ class CollisionWorld:
         q: (6,) rad. opening_m: of the fingers. fingers_may_touch_target: near the grasp, where they must.
         """
         centres = self._centres(q, opening_m)
-        if (centres < self._lower).any() or (centres > self._upper).any():
+        reach = self._spheres.radius_m[:, None] + INSIDE_M
+        if (centres - reach < self._lower).any() or (centres + reach > self._upper).any():
             return "workspace"
-        contact = self._contacts()
-        if contact is not None:
-            return contact
+        if any(depth_in_box(centres, self._spheres.radius_m, box).max() > -INSIDE_M for box in self.limits.keep_out_m):
+            return "keep_out"
+        table_m, self_m = self.kinematics.gaps_m()
+        if table_m < self.limits.table_clearance_m:
+            return "table"
+        if self_m < 0:
+            return "self"
         radii = self._spheres.radius_m + self.limits.obstacle_clearance_m
         if self.obstacles.touched(centres, radii):
             return "obstacle"
         checked = ~self._spheres.finger if fingers_may_touch_target else slice(None)
         return "target" if self.target.touched(centres[checked], radii[checked]) else None
-
-    def _contacts(self) -> Hit | None:
-        model, data = self.kinematics.model, self.kinematics.data
-        mujoco.mj_collision(model, data)
-        if data.ncon == 0:
-            return None
-        distance = data.contact.dist
-        table = (data.contact.geom == model.geom(TABLE).id).any(axis=1)
-        if (distance[table] < self.limits.table_clearance_m).any():
-            return "table"
-        return "self" if (distance[~table] < 0).any() else None

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import Grasp, GraspPlan, PartCloud
+from affordagent.robot.arms import ArmName
+from affordagent.robot.chain import smallest_singular_values
 from affordagent.robot.kinematics import ArmKinematics, within_limits
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.model import MAX_OPENING_M
@@ -24,7 +26,7 @@ from affordagent.tools.motion.planner import plan_path
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
 LINE_STEP_M = 0.005
-MIN_MANIPULABILITY = 0.02
+SINGULARITY_MARGIN = 1.1  # further from it than `robot.safety` asks for, which looks between the steps too
 MAX_LINE_JOINT_STEP_RAD = 0.15  # between two steps of a straight line: more is a jump to another branch
 WIDTH_ERROR_M = 0.004  # the object may be this much thinner than it looked, and the fingers close further
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # the hand turned by half a turn about its approach
@@ -53,8 +55,8 @@ class _No:
 
 
 class _Planner:
-    def __init__(self, cloud: PartCloud, start_q: Array, limits: MotionLimits) -> None:
-        self.arm, self.limits, self.start_q = ArmKinematics(), limits, np.asarray(start_q, float)
+    def __init__(self, cloud: PartCloud, start_q: Array, limits: MotionLimits, arm: ArmName) -> None:
+        self.arm, self.limits, self.start_q = ArmKinematics(arm), limits, np.asarray(start_q, float)
         self.world = CollisionWorld(self.arm, limits, cloud.obstacles, cloud.object, cloud.table_z_m, self.start_q)
 
     def try_grasp(self, grasp: Grasp, opening_m: float, seed: int) -> tuple[Array, _Reach] | _No:
@@ -136,11 +138,14 @@ class _Planner:
             if hit is not None:
                 return _blocked(2, f"{100 * np.linalg.norm(shift_m) * k / count:.0f} cm from the grasp", hit)
             joints.append(at)
-        singular = min(self.arm.manipulability(joints[i]) for i in (0, count // 2, count))
-        if singular < MIN_MANIPULABILITY:
-            message = f"manipulability falls to {singular:.3f}, limit {MIN_MANIPULABILITY}"
+        line = np.stack(joints)
+        chain = self.arm.chain
+        lowest = float(smallest_singular_values(chain.jacobians(chain.links(line))).min())
+        least = SINGULARITY_MARGIN * self.limits.min_manipulability
+        if lowest < least:
+            message = f"manipulability falls to {lowest:.3f}, limit {least:.3f}"
             return _No(2, "planning.singularity", message, "move the object away from the edge of the arm's reach")
-        return np.stack(joints)
+        return line
 
 
 def _blocked(depth: float, where: str, hit: Hit) -> _No:
@@ -148,10 +153,11 @@ def _blocked(depth: float, where: str, hit: Hit) -> _No:
         "self": ("planning.no_path", "the arm would touch itself", "turn the object"),
         "table": ("grasp.collides_surface", "the hand or arm would touch the table", "raise or turn the object"),
         "workspace": ("planning.no_path", "the arm would leave its workspace", "move the object towards the middle"),
+        "keep_out": ("planning.no_path", "the arm would enter a keep-out zone", "move the object away from the zone"),
         "obstacle": ("grasp.collides_scene", "something else is in the way", "clear the space round the object"),
         "target": ("grasp.collides_scene", "the hand would touch the object itself", "turn the object"),
     }[hit]
-    if hit in ("self", "workspace"):
+    if hit in ("self", "workspace", "keep_out"):
         depth -= 0.5  # belongs to one way of bending the arm, says less than what is in the way of the hand
     return _No(depth, code, f"{where}: {what}", mend)
 
@@ -196,11 +202,17 @@ def _check_lift(cloud: PartCloud) -> None:
 
 
 def plan_grasp(
-    grasps: list[Grasp], cloud: PartCloud, start_q: Array, *, limits: MotionLimits, seed: int = 0
+    grasps: list[Grasp],
+    cloud: PartCloud,
+    start_q: Array,
+    *,
+    limits: MotionLimits,
+    seed: int = 0,
+    arm: ArmName = "UR5e",
 ) -> GraspPlan:
     """The first grasp with a collision-free motion, and that motion.
 
-    grasps: best first. start_q: (6,) rad where the arm is. The same arguments give the same plan.
+    grasps: best first. start_q: (6,) rad where the arm is. arm: which one it is. The same arguments give the same plan.
 
     Raises:
         StageFailure: ("plan", code): planning.start_in_collision, or no grasp works, with the code of the most common
@@ -209,7 +221,7 @@ def plan_grasp(
     """
     if not grasps:
         raise StageFailure("plan", "grasp.none", "0 grasps to plan for, at least 1 is needed: propose grasps first")
-    planner = _Planner(cloud, start_q, limits)
+    planner = _Planner(cloud, start_q, limits, arm)
     _check_start(planner)
     _check_lift(cloud)
     rejected: list[dict[str, object]] = []
@@ -226,7 +238,7 @@ def plan_grasp(
             grasp=grasp,
             grasp_index=index,
             opening_m=opening_m,
-            to_pregrasp=joint_motion(path, limits),
+            to_pregrasp=joint_motion(path, limits, arm),
             approach=cartesian_motion(reach.approach, reach.distance_m, limits),
             lift=cartesian_motion(reach.lift, limits.lift_height_m, limits),
             rejected=rejected,

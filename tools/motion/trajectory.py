@@ -11,16 +11,23 @@ from scipy.interpolate import CubicSpline
 
 from affordagent.core.geometry import Array
 from affordagent.core.types import JointTrajectory
+from affordagent.robot.arms import ArmName
+from affordagent.robot.kinematics import chain_of
 from affordagent.robot.limits import MotionLimits
 
 SAMPLE_S = 0.008
 SAME_RAD = 1e-4
 _MAX_SPEED, _MAX_ACCELERATION = 1.875, 10 / np.sqrt(3)  # of the quintic over one second and one unit
 _ROUNDING = 1.0 + 1e-6
+_TCP_GRID, _TCP_GRID_ERROR = 200, 1.002
 
 
 def _quintic(t: Array) -> Array:
     return t**3 * (10 + t * (-15 + 6 * t))
+
+
+def _quintic_rate(t: Array) -> Array:
+    return 30 * t**2 * (1 - t) ** 2
 
 
 def _timed(path: CubicSpline | None, ends: Array, duration_s: float) -> tuple[Array, Array]:
@@ -32,10 +39,11 @@ def _timed(path: CubicSpline | None, ends: Array, duration_s: float) -> tuple[Ar
     return times, positions
 
 
-def joint_motion(waypoints: Array, limits: MotionLimits) -> JointTrajectory:
+def joint_motion(waypoints: Array, limits: MotionLimits, arm: ArmName = "UR5e") -> JointTrajectory:
     """Straight joint segments through (N, 6) waypoints, at rest at each: the motion never leaves the checked path.
 
-    Waypoints within SAME_RAD of the one before are left out; start and end are exact.
+    Waypoints within SAME_RAD of the one before are left out; start and end are exact. arm: whose tcp keeps its speed
+    limit.
     """
     kept = _distinct(waypoints)
     times, positions = [np.zeros(1)], [kept[:1]]
@@ -44,12 +52,21 @@ def joint_motion(waypoints: Array, limits: MotionLimits) -> JointTrajectory:
         duration_s = _ROUNDING * max(
             _MAX_SPEED * span / limits.joint_speed_rad_s,
             float(np.sqrt(_MAX_ACCELERATION * span / limits.joint_acceleration_rad_s2)),
+            _TCP_GRID_ERROR * _tcp_speed(start, end, arm) / limits.tcp_speed_m_s,
             SAMPLE_S,
         )
         t, q = _timed(None, np.stack([start, end]), duration_s)
         times.append(times[-1][-1] + t[1:])
         positions.append(q[1:])
     return JointTrajectory(np.concatenate(positions), np.concatenate(times))
+
+
+def _tcp_speed(start: Array, end: Array, arm: ArmName) -> float:
+    """Highest tcp speed, m/s, of a straight joint segment in one second."""
+    t = np.linspace(0.0, 1.0, _TCP_GRID)
+    chain = chain_of(arm)
+    jacobians = chain.jacobians(chain.links(start + _quintic(t)[:, None] * (end - start)))
+    return float((_quintic_rate(t) * np.linalg.norm(jacobians[:, :3] @ (end - start), axis=1)).max())
 
 
 def _distinct(waypoints: Array) -> Array:
@@ -69,7 +86,7 @@ def cartesian_motion(waypoints: Array, length_m: float, limits: MotionLimits) ->
     """
     path = CubicSpline(np.linspace(0.0, 1.0, len(waypoints)), waypoints)
     t = np.linspace(0.0, 1.0, 40 * len(waypoints))
-    s, ds, dds = _quintic(t), 30 * t**2 * (1 - t) ** 2, 60 * t * (1 - t) * (1 - 2 * t)
+    s, ds, dds = _quintic(t), _quintic_rate(t), 60 * t * (1 - t) * (1 - 2 * t)
     speed = path(s, 1) * ds[:, None]
     acceleration = path(s, 2) * ds[:, None] ** 2 + path(s, 1) * dds[:, None]
     duration_s = _ROUNDING * max(
