@@ -155,7 +155,7 @@ class ControlScript:
         kind = _STREAMED.get(Command(number))
         if kind is not None:
             arrived = self._registers.written_s.get(f"input_int_register_{self._offset}", self._c.t)
-            self._c.log.stream(kind, arrived, self._c.plant.q.tolist())
+            self._c.log.stream(kind, self._c.t, arrived, self._c.plant.q.tolist())
         elif number not in REALTIME:
             self._c.say(Command(number).name.lower())
         steps = handler()
@@ -265,10 +265,12 @@ class ControlScript:
 
     def _speed_stop(self) -> Steps:
         self._program.kill("speed")
+        self._c.log.cut()
         return (self._motion.stopj if self._speed[0] else self._motion.stopl)(self._double(0))
 
     def _servo_stop(self) -> Steps:
         self._program.kill("servo")
+        self._c.log.cut()
         return self._motion.stopl(self._double(0))
 
     def _stop(self) -> Steps | None:

@@ -195,6 +195,7 @@ class Controller:
         if self.runtime is not Runtime.STOPPED or self._pending:
             self.say(f"program stopped ({why})")
         self.program.kill_all()
+        self.log.cut()
         self._pending = self.watchdog = self.program_name = None
         self.runtime = Runtime.STOPPED
 

@@ -26,6 +26,7 @@ _ALWAYS = {  # answered in local control, too
     "safetystatus", "running", "programState", "get loaded program", "quit", "close popup", "close safety popup",
     "stop",
 }  # fmt: skip
+_E_SERIES_ONLY = {"is in remote control"}  # a CB3 has no such mode
 
 
 class DashboardConnection(LineConnection):
@@ -48,7 +49,7 @@ class DashboardConnection(LineConnection):
         if command not in _ALWAYS and not may_command:
             return _LOCAL
         handler = self._handlers().get(command)
-        if handler is not None:
+        if handler is not None and (c.is_e_series or command not in _E_SERIES_ONLY):
             return handler()
         if command.startswith("load "):
             return f"File not found: {command[5:]}"

@@ -31,21 +31,30 @@ class MotionLog:
     def __init__(self) -> None:
         self._motions: list[Motion] = []
         self._last: dict[bool, Motion] = {}  # is it the gripper's?
+        self._streamed: Motion | None = None  # the servo or speed motion that goes on
 
     def begin(self, kind: str, t: float, start: list[float], target: list[float] | None = None) -> Motion:
         """`start` is also where the motion before came to rest."""
         self.rest(kind == "gripper", start)
+        if kind != "gripper":
+            self.cut()
         motion = Motion(kind, t, None, start, target=target)
         self._motions.append(motion)
         self._last[kind == "gripper"] = motion
         return motion
 
-    def stream(self, kind: str, t: float, now: list[float]) -> None:
-        """A set-point of a servo or speed motion arrived at `t`: it goes on, or a new one begins."""
-        last = self._last.get(False)
-        if last is None or last.kind != kind or last.end is not None or t - (last.t1 or last.t0) > EPISODE_GAP_S:
+    def stream(self, kind: str, t: float, arrived_s: float, now: list[float]) -> None:
+        """A set-point of a servo or speed motion that arrived at `arrived_s` is acted on: it goes on, or a new one
+        begins."""
+        last = self._streamed
+        if last is None or last.kind != kind or arrived_s - (last.t1 or last.t0) > EPISODE_GAP_S:
             last = self.begin(kind, t, now)
-        last.t1 = t
+        last.t1 = max(arrived_s, last.t0)
+        self._streamed = last
+
+    def cut(self) -> None:
+        """What is streamed next is another motion."""
+        self._streamed = None
 
     def rest(self, gripper: bool, now: list[float]) -> None:
         """The last motion is over for good, and ended here."""
