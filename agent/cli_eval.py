@@ -23,7 +23,7 @@ GENERATIONS: dict[str, tuple[Generation, ...]] = {
 
 def add(commands: Any) -> None:
     """Add the commands to the parser's `commands`."""
-    group = commands.add_parser("eval", help="measure a model: segmentation").add_subparsers(
+    group = commands.add_parser("eval", help="measure: segmentation, controller").add_subparsers(
         dest="evaluation", required=True, metavar="EVALUATION"
     )
     seg = group.add_parser(
@@ -52,6 +52,7 @@ def add(commands: Any) -> None:
     seg.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
     seg.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
     seg.set_defaults(handler=_segmentation)
+    _add_controller(group)
 
 
 def _segmentation(args: argparse.Namespace) -> int:
@@ -149,3 +150,72 @@ def _print_tables(result: dict[str, Any], out: Path | None) -> None:
 def _cells(name: str, group: dict[str, Any]) -> list[str]:
     intervals = [" to ".join(f"{v:.3f}" for v in group[key]) for key in ("giou_interval", "ciou_interval")]
     return [name, str(group["n"]), f"{group['giou']:.3f}", intervals[0], f"{group['ciou']:.3f}", intervals[1]]
+
+
+def _add_controller(group: Any) -> None:
+    path = group.add_parser(
+        "controller",
+        help="grasps through driver and emulated controller against the simulated arm alone",
+        description="The same planned grasps by the simulated arm, and by the driver on an emulated controller with "
+        "MuJoCo behind it. About 20 s a scene.",
+        epilog="see docs/evaluation.md",
+    )
+    path.add_argument("--scene", default="mixed", help="see `affordagent scenes` (default mixed)")
+    path.add_argument("--first-seed", type=int, default=0, metavar="N", help="of the scenes (default 0)")
+    path.add_argument("--scenes", type=int, default=20, metavar="N", help="how many (default 20)")
+    path.add_argument("--grasps", choices=("best", "worst"), default="best", help="which to plan (default best)")
+    path.add_argument("--repeats", type=int, default=2, metavar="N", help="nudged trials a scene (default 2)")
+    path.add_argument("--host", default="127.0.0.1", help="loopback address for the emulator (default 127.0.0.1)")
+    path.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL of all trials; a rerun goes on")
+    path.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+    path.set_defaults(handler=_controller)
+
+
+def _controller(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from affordagent.evaluations.controller_path import Study, run, summarise
+
+    seeds = range(args.first_seed, args.first_seed + args.scenes)
+    study = Study(args.scene, seeds, args.grasps, args.repeats, args.host)
+    progress = Console(stderr=True)
+    rows = run(study, args.out, lambda row: progress.print(f"{row['key']}: {row['code'] or 'ok'}"))
+    result = summarise(rows)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        _print_controller(result)
+    return 0
+
+
+def _print_controller(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{result['scenes']} scenes, {result['no_plan']} of them without a plan")
+    table = Table(title="strict success, and what differs from direct", title_justify="left")
+    for name in ("", "n", "success", "95 %", "lost", "won", "McNemar p"):
+        table.add_column(name, justify="left" if not name else "right")
+    for kind in ("direct", "nudged", "controller"):
+        figures = result[kind]
+        success = figures["success"]
+        low, high = success["wilson95"]
+        pairs = [str(figures[k]) for k in ("only_direct_succeeded", "only_this_succeeded")] if kind != "direct" else []
+        p = [f"{figures['mcnemar_p']:.2f}"] if kind != "direct" else []
+        table.add_row(
+            kind, str(success["n"]), f"{success['k']} ({success['rate']:.2f})", f"{low:.2f} to {high:.2f}", *pairs, *p
+        )
+    console.print(table)
+    table = Table(title="differences from direct, median (largest)", title_justify="left")
+    names = {"slip_m": "slip, mm", "lift_m": "lift, mm", "rotation_rad": "rotation, mrad"}
+    names |= {"final_q_rad": "final joints, mrad", "duration_s": "duration, ms"}
+    for name in ("", *names.values()):
+        table.add_column(name, justify="left" if not name else "right")
+    for kind in ("nudged", "controller"):
+        found = result[kind]["differences"]
+        cells = [f"{1e3 * found[n]['median']:.2f} ({1e3 * found[n]['max']:.2f})" if n in found else "" for n in names]
+        table.add_row(kind, *cells)
+    console.print(table)
+    if result["controller"]["other_outcome"]:
+        console.print(f"another outcome through the controller: seeds {result['controller']['other_outcome']}")

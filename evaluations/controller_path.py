@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import mujoco
 import numpy as np
 
 from affordagent.core.errors import StageFailure
@@ -27,12 +28,14 @@ from affordagent.evaluations.statistics import mcnemar, rate
 from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.cameras.emulated import EmulatedCamera
 from affordagent.robot.emulator.client import EmulatorClient
+from affordagent.robot.emulator.process import start_emulator
 from affordagent.robot.emulator.truth import judge
 from affordagent.robot.interface import Arm, ArmState, MotionResult
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.judge import Gold
 from affordagent.robot.sim.scene import sample_scene
+from affordagent.robot.ur5.cell import Ur5Cell
 from affordagent.robot.ur5.config import Ur5Config
 from affordagent.tools.depth_projection import lift
 from affordagent.tools.execution import ExecutionReport, execute
@@ -41,8 +44,9 @@ from affordagent.tools.motion.plan_grasp import plan_grasp
 from affordagent.tools.table import find_objects
 
 NUDGE_M, NUDGE_S = 0.0002, 0.001
-MEASURES = {"slip_m": 1e3, "lift_m": 1e3, "rotation_rad": np.rad2deg(1.0)}  # shown in mm and degrees
+MEASURES = ("slip_m", "lift_m", "rotation_rad")
 Row = dict[str, Any]
+Grasps = Literal["best", "worst"]
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ class PhaseMarkedArm:
         self.arm.stop()
 
 
-def plan_with_truth(cell: SimCell, limits: MotionLimits | None = None) -> Task:
-    """Look, and plan a grasp of the scene's `seed`-th object by its part.
+def plan_with_truth(cell: SimCell, grasps: Grasps = "best") -> Task:
+    """Look, and plan a grasp of the scene's `seed`-th object by its part: the best that can be planned, or the worst,
+    of which many fail.
 
     Raises:
         StageFailure: no plan.
@@ -98,7 +103,8 @@ def plan_with_truth(cell: SimCell, limits: MotionLimits | None = None) -> Task:
     frame = cell.look()
     (thing,) = (t for t in cell.truth() if t.name == target.name)
     cloud = lift(frame, find_objects(frame), PartMask(thing.part_mask, thing.mask, 1.0, "truth"))
-    plan = plan_grasp(propose(cloud), cloud, cell.arm.read().positions, limits=limits or MotionLimits())
+    proposed = propose(cloud)[:: 1 if grasps == "best" else -1]
+    plan = plan_grasp(proposed, cloud, cell.arm.read().positions, limits=MotionLimits())
     part = None if target.obj.part == "body" else target.obj.part
     query = FunctionalQuery(text=f"the {target.category}", intent="pick", category=target.category, part=part)
     return Task(scene.name, scene.seed, target.name, plan, thing.mask, query, Gold(frozenset({target.name}), part))
@@ -111,8 +117,6 @@ def run_direct(cell: SimCell, task: Task) -> Row:
 
 def run_nudged(cell: SimCell, task: Task, rng: np.random.Generator) -> Row:
     """From the cell's present state, nudged."""
-    import mujoco
-
     free = cell.model.jnt_qposadr[cell.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE]
     for start in free:
         cell.data.qpos[start : start + 2] += rng.uniform(-NUDGE_M, NUDGE_M, 2)
@@ -130,23 +134,24 @@ def _shifted(trajectory: JointTrajectory, shift_s: float) -> JointTrajectory:
     return JointTrajectory(np.stack(shifted, axis=1), times)
 
 
-def run_controller(host: str, task: Task, limits: MotionLimits | None = None) -> Row:
+def run_controller(host: str, task: Task) -> Row:
     """On the emulator that listens on `host`. The driver connects after the scene is built."""
-    from affordagent.robot.ur5.cell import Ur5Cell
-
     with ExitStack() as stack:
         client = stack.enter_context(EmulatorClient(host))
+        client.clear()
         client.scene(task.scene, task.seed)
         camera = stack.enter_context(EmulatedCamera(host))
         camera.look()
-        config = CameraConfig(source="emulator")
-        cell = stack.enter_context(Ur5Cell(host, Ur5Config(), config, limits or MotionLimits()))
-        assert cell.arm is not None
-        arm = PhaseMarkedArm(cell.arm, client)
-        arm.make_ready()
-        row = _run(arm, task, lambda: judge(client, camera.view, task.mask, task.query, task.gold))
+        late = client.state()["late"]
+        try:
+            cell = stack.enter_context(Ur5Cell(host, Ur5Config(), CameraConfig(source="emulator"), MotionLimits()))
+            arm = PhaseMarkedArm(cell.arm, client)
+            arm.make_ready()
+            row = _run(arm, task, lambda: judge(client, camera.view, task.mask, task.query, task.gold))
+        except StageFailure as error:
+            row = {"success": False, "code": error.code, "failure": {"code": error.code, "message": error.message}}
         state = client.state()
-        return row | {"controller": {key: state[key] for key in ("late", "warnings", "safety")}}
+        return row | {"controller": {"late_ticks": state["late"] - late, "warnings": state["warnings"]}}
 
 
 def _run(arm: Arm, task: Task, verdict_of: Callable[[], Verdict]) -> Row:
@@ -174,40 +179,53 @@ def _run(arm: Arm, task: Task, verdict_of: Callable[[], Verdict]) -> Row:
 
 @dataclass(frozen=True)
 class Study:
-    """seeds of `scene`; repeats: nudged trials a scene. host: for the emulator, on loopback."""
+    """seeds of `scene`; grasps: which to plan; repeats: nudged trials a scene. host: for the emulator, on loopback."""
 
     scene: str
     seeds: range
+    grasps: Grasps = "best"
     repeats: int = 2
     host: str = "127.0.0.1"
 
+    @property
     def ways(self) -> list[str]:
         return ["direct", *(f"nudged-{i}" for i in range(self.repeats)), "controller"]
 
-
-def trials(study: Study, done: set[str]) -> Iterator[Row]:
-    """One row for each scene and way whose key is not in `done`; where there is no plan, one row that says so."""
-    with _emulator(study.host) as host:
-        for seed in study.seeds:
-            name = f"{study.scene}-{seed}"
-            ways = [way for way in study.ways() if f"{name}-{way}" not in done]
-            if ways and f"{name}-plan" not in done:
-                for way, row in _scene_trials(study.scene, seed, ways, host):
-                    yield {"key": f"{name}-{way}", "scene": study.scene, "seed": seed, "way": way, **row}
+    def key(self, seed: int, way: str) -> str:
+        return f"{self.scene}-{seed}-{self.grasps}-{way}"
 
 
-@contextmanager
-def _emulator(host: str) -> Iterator[str]:
-    from affordagent.robot.emulator.process import start_emulator
+def run(study: Study, file: Path, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
+    """All rows of the study, those that `file` already holds among them; new ones are appended as they end."""
+    known = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    rows = {row["key"]: row for row in known}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as out:
+        for row in _trials(study, set(rows)):
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+            rows[row["key"]] = row
+            on_row(row)
+    wanted = [study.key(seed, way) for seed in study.seeds for way in ("plan", *study.ways)]
+    return [rows[key] for key in wanted if key in rows]
 
-    with start_emulator(host):
-        yield host
+
+def _trials(study: Study, done: set[str]) -> Iterator[Row]:
+    """A row for each scene and way that is not done; where there is no plan, one row (way `plan`) that says so."""
+    waiting = {seed: [way for way in study.ways if study.key(seed, way) not in done] for seed in study.seeds}
+    waiting = {seed: ways for seed, ways in waiting.items() if ways and study.key(seed, "plan") not in done}
+    if waiting:
+        with start_emulator(study.host, scene="empty"):
+            for seed, ways in waiting.items():
+                for way, row in _scene_trials(study, seed, ways):
+                    key = {"key": study.key(seed, way), "scene": study.scene, "seed": seed, "grasps": study.grasps}
+                    yield {**key, "way": way, **row}
 
 
-def _scene_trials(scene: str, seed: int, ways: list[str], host: str) -> Iterator[tuple[str, Row]]:
-    with SimCell(sample_scene(scene, seed)) as cell:
+def _scene_trials(study: Study, seed: int, ways: list[str]) -> Iterator[tuple[str, Row]]:
+    with SimCell(sample_scene(study.scene, seed)) as cell:
         try:
-            task = plan_with_truth(cell)
+            task = plan_with_truth(cell, study.grasps)
         except StageFailure as error:
             yield "plan", {"success": False, "code": error.code}
             return
@@ -221,61 +239,51 @@ def _scene_trials(scene: str, seed: int, ways: list[str], host: str) -> Iterator
             elif kind == "nudged":
                 row = run_nudged(cell, task, np.random.default_rng([seed, int(repeat)]))
             else:
-                row = run_controller(host, task)
+                row = run_controller(study.host, task)
             yield way, {"target": task.target, **row}
 
 
-def run(study: Study, file: Path, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
-    """All rows of the study, those that `file` already holds among them; new ones are appended as they end."""
-    known = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    rows = {row["key"]: row for row in known}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as out:
-        for row in trials(study, set(rows)):
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            rows[row["key"]] = row
-            on_row(row)
-    wanted = [f"{study.scene}-{seed}-{way}" for seed in study.seeds for way in ("plan", *study.ways())]
-    return [rows[key] for key in wanted if key in rows]
-
-
 def summarise(rows: list[Row]) -> dict[str, Any]:
-    """Success of each way with Wilson intervals, outcomes against `direct` (McNemar), differences of what was measured
-    (median and largest, mm, degrees, mrad, s)."""
-    by_way: dict[str, dict[int, Row]] = {}
-    for row in rows:
-        by_way.setdefault(row["way"].partition("-")[0] if row["way"] != "plan" else "plan", {})
-    scenes = {way: {r["seed"]: r for r in rows if r["way"] == way} for way in {r["way"] for r in rows}}
-    direct = scenes.get("direct", {})
-    summary: dict[str, Any] = {"scenes": len({r["seed"] for r in rows}), "no_plan": len(scenes.get("plan", {}))}
+    """Success of each kind of way with Wilson intervals; outcomes (McNemar) and measures against `direct`."""
+    direct = {row["seed"]: row for row in rows if row["way"] == "direct"}
+    summary: dict[str, Any] = {
+        "scenes": len({row["seed"] for row in rows}),
+        "no_plan": sum(row["way"] == "plan" for row in rows),
+    }
     for kind in ("direct", "nudged", "controller"):
-        found = [r for r in rows if r["way"].partition("-")[0] == kind]
-        summary[kind] = {"success": rate(sum(r["success"] for r in found), len(found))}
+        found = [row for row in rows if row["way"].partition("-")[0] == kind]
+        summary[kind] = {"success": rate(sum(row["success"] for row in found), len(found))}
         if kind != "direct":
-            summary[kind]["against_direct"] = _against([(direct[r["seed"]], r) for r in found if r["seed"] in direct])
+            summary[kind] |= _against([(direct[row["seed"]], row) for row in found if row["seed"] in direct])
     return summary
 
 
 def _against(pairs: list[tuple[Row, Row]]) -> dict[str, Any]:
+    """differences: median and largest of what both measured, in the rows' own units."""
     lost = sum(a["success"] and not b["success"] for a, b in pairs)
     won = sum(b["success"] and not a["success"] for a, b in pairs)
-    differences: dict[str, list[float]] = {name: [] for name in (*MEASURES, "final_q_rad", "duration_s")}
+    differences: dict[str, list[float]] = {}
     for a, b in pairs:
-        for name in MEASURES:
-            if name in a["measured"] and name in b["measured"]:
-                differences[name].append(abs(a["measured"][name] - b["measured"][name]))
-        differences["final_q_rad"].append(float(np.abs(np.subtract(a["final_q"], b["final_q"])).max()))
-        differences["duration_s"].append(abs(a["duration_s"] - b["duration_s"]))
+        for name, value in _differences(a, b).items():
+            differences.setdefault(name, []).append(value)
     return {
         "pairs": len(pairs),
         "only_direct_succeeded": lost,
         "only_this_succeeded": won,
         "mcnemar_p": mcnemar(lost, won),
-        "differing_seeds": sorted({a["seed"] for a, b in pairs if a["success"] != b["success"]}),
+        "other_outcome": sorted({a["seed"] for a, b in pairs if a["code"] != b["code"]}),
         "differences": {
-            name: {"median": round(float(np.median(v)), 6), "max": round(max(v), 6)}
-            for name, v in differences.items()
-            if v
+            name: {"median": round(float(np.median(v)), 6), "max": round(max(v), 6)} for name, v in differences.items()
         },
     }
+
+
+def _differences(a: Row, b: Row) -> dict[str, float]:
+    """By what two trials of a scene differ, where both got so far."""
+    if "measured" not in a or "measured" not in b:
+        return {}
+    both = a["measured"].keys() & b["measured"].keys()
+    found = {name: abs(a["measured"][name] - b["measured"][name]) for name in MEASURES if name in both}
+    found["final_q_rad"] = float(np.abs(np.subtract(a["final_q"], b["final_q"])).max())
+    found["duration_s"] = abs(a["duration_s"] - b["duration_s"])
+    return found
