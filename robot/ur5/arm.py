@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,16 +18,17 @@ from affordagent.robot.gripper import Gripper, GripperState
 from affordagent.robot.interface import ArmState, MotionResult
 from affordagent.robot.ur5.config import Ur5Config
 from affordagent.robot.ur5.dashboard import Dashboard
+from affordagent.robot.ur5.fingers import FingerMove
 from affordagent.robot.ur5.link import Link, WorkerLost
 from affordagent.robot.ur5.recovery import Recovery, diagnose
 from affordagent.robot.ur5.state import Board, UrState, fault_of
 
 GRIP_FORCE_N = 60.0
-GRIP_MOST_S = 20.0  # an activation included
+FINGERS_LEAVE_S = 5.0
 TCP_OFF_M, TCP_OFF_RAD = 0.010, math.radians(2)
 PREPARE_S, OUTPUT_S = 15.0, 3.0
 STOP_SEEN_S, STOP_REST_S = 0.2, 1.0
-_WATCH_S = 0.02
+_WATCH_S, _LATE_S = 0.02, 0.2
 _DASHBOARD_S = 0.5
 
 
@@ -67,6 +66,7 @@ class UrArm:
         self._board: Board | None = None
         self._link: Link | None = None
         self._fingers: GripperState | None = None
+        self._move: FingerMove | None = None
 
     def __enter__(self) -> UrArm:
         self._board = Board()
@@ -82,6 +82,9 @@ class UrArm:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._move is not None:
+            self._move.join(FINGERS_LEAVE_S)
+            self._move = None
         self.gripper.close()
         link, board = self._link, self._board
         self._link = self._board = None
@@ -100,7 +103,7 @@ class UrArm:
         """
         self._open_board().forget_stop()
         mended = []
-        if self._link is None or not self._link.alive or self._state().age_s > self.config.stale_after_s:
+        if not self._is_linked():
             self._connect()
             mended.append("opened the lost connection to the controller again")
         return mended + self.recovery.make_ready(self._present_state, self._prepare)
@@ -142,49 +145,39 @@ class UrArm:
         return self._reached(answer["max_error_rad"])
 
     def grip(self, width_m: float, phase: str) -> MotionResult:
-        """Drive the fingers and watch the arm meanwhile. The gripper is activated first where it is not."""
-        failure: list[StageFailure] = []
+        """Drive the fingers and watch the arm meanwhile. The gripper is activated first where it is not.
 
-        def move() -> None:
-            try:
-                self.gripper.activate()
-                if self._blocked() is None:
-                    self.gripper.move(width_m, GRIP_FORCE_N)
-            except StageFailure as error:
-                failure.append(error)
-
-        fingers = threading.Thread(target=move, name="fingers", daemon=True)
-        fingers.start()
-        end_s = time.monotonic() + GRIP_MOST_S
+        Codes: execution.gripper (it does not answer, has a fault, or jams), safety.malformed, or those of `follow` that
+        keep the arm from moving; then the fingers are stopped.
+        """
+        if self._move is not None:
+            self._move.join(FINGERS_LEAVE_S)  # one that was cancelled while the gripper did not answer
+        blocked = self._blocked()
+        if blocked is not None:
+            return self._failed(*blocked)
+        self._move = move = FingerMove(self.gripper, width_m, GRIP_FORCE_N)
+        move.start()
         try:
-            for blocked in self._watch():
-                if blocked is not None:
-                    self.gripper.stop()
-                    return self._failed(*blocked)
-                if time.monotonic() > end_s:
-                    self.gripper.stop()
-                    return self._failed("execution.timeout", f"the fingers did not come to rest in {GRIP_MOST_S:.0f} s")
-                if fingers.is_alive():
-                    continue
-                if failure:
-                    raise failure[0]
-                self._fingers = self.gripper.read()
-                if self._fingers.fault is not None:
-                    return self._failed("execution.gripper", self._fingers.fault)
-                if not self._fingers.moving:
-                    break
-        except StageFailure as error:
-            return self._failed(error.code, error.message)
-        return self._reached(0.0)
+            while blocked is None and move.is_alive():
+                move.join(_WATCH_S)
+                blocked = self._blocked()
+        finally:
+            move.cancel()
+        if blocked is None and move.failure is not None:
+            blocked = move.failure.code, move.failure.message
+        self._fingers = move.state or self._fingers
+        return MotionResult(True, self._arm_state(self._state())) if blocked is None else self._failed(*blocked)
 
     def wait(self, duration_s: float, phase: str) -> MotionResult:
-        """By the controller's clock."""
+        """By the controller's clock. Codes as of `grip`."""
+        if not 0 <= duration_s < math.inf:
+            return self._failed("safety.malformed", f"duration_s = {duration_s}, must be 0 or more and finite")
         end_s = self._state().stamp_s + duration_s
-        for blocked in self._watch():
+        while self._state().stamp_s < end_s:
+            blocked = self._blocked()
             if blocked is not None:
                 return self._failed(*blocked)
-            if self._state().stamp_s >= end_s:
-                break
+            time.sleep(_WATCH_S)
         return self._reached(0.0)
 
     def stop(self) -> None:
@@ -225,10 +218,18 @@ class UrArm:
                 raise diagnose("execution.local_control").as_failure()
             self._check_model(dashboard)
         try:
-            self._link = Link(self.host, self._open_board(), self.config.gripper.startswith("digital"))
+            outputs = self.config.gripper.startswith("digital")
+            self._link = Link(self.host, self._open_board(), outputs, self.config.stale_after_s)
             self._fresh_state()
         except WorkerLost as error:
             raise diagnose("execution.comms", str(error)).as_failure(host=self.host) from error
+
+    def _is_linked(self) -> bool:
+        try:
+            self._present_state()
+        except StageFailure:
+            return False
+        return self._link is not None and self._link.alive
 
     def _check_model(self, dashboard: Dashboard) -> None:
         says, wanted = dashboard.ask("get robot model").strip(), self.config.model
@@ -283,8 +284,6 @@ class UrArm:
             return {"reached": False, "code": code, "message": message}
         except BaseException:  # Ctrl-C: the motion must not outlive the one who asked for it
             self.stop()
-            if self._link is not None:
-                self._link.end()
             raise
 
     def _halt(self) -> None:
@@ -301,29 +300,27 @@ class UrArm:
         except StageFailure:
             return True  # not known: what the state says stands
 
-    def _watch(self) -> Iterator[tuple[str, str] | None]:
-        while True:
-            yield self._blocked()
-            time.sleep(_WATCH_S)
-
     def _blocked(self) -> tuple[str, str] | None:
         """Code and message of what keeps the arm from moving, None if nothing."""
         if self._open_board().stop_asked:
             return "execution.stopped", "stopped on request"
-        state = self._state()
-        if self._link is None or not self._link.alive or state.age_s > self.config.stale_after_s:
-            return self._stale(state)
-        return fault_of(state)
+        try:
+            return fault_of(self._present_state())
+        except StageFailure as failure:
+            return failure.code, failure.message
 
     def _present_state(self) -> UrState:
-        state = self._state()
-        if state.age_s > self.config.stale_after_s:
-            raise StageFailure("execute", *self._stale(state))
-        return state
-
-    def _stale(self, state: UrState) -> tuple[str, str]:
-        limit_s = self.config.stale_after_s
-        return _lost(self.host, f"the last state is {state.age_s:.2f} s old, limit {limit_s} s")
+        """A state that is not too old. When it is, the worker gets a moment to write a newer one: on a computer that
+        stood still for a while, we may have been the first to wake up."""
+        limit_s, from_s = self.config.stale_after_s, time.monotonic()
+        while True:
+            state = self._state()
+            if state.age_s <= limit_s:
+                return state
+            if self._link is None or not self._link.alive or time.monotonic() - from_s > _LATE_S:
+                what = f"the last state is {state.age_s:.2f} s old, limit {limit_s} s"
+                raise StageFailure("execute", *_lost(self.host, what))
+            time.sleep(0.002)
 
     def _open_board(self) -> Board:
         if self._board is None:

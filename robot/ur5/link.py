@@ -14,7 +14,7 @@ from affordagent.core.errors import AffordAgentError
 from affordagent.robot.ur5.state import Board, UrState
 
 START_S = 12.0  # of a worker, connecting included: a little more than it allows itself
-HUNG_S = 1.5  # a worker that does not turn for so long is ended; a little more than it allows itself
+HUNG_S = 3.0  # a worker that does not turn for so long is ended; a little more than it allows itself
 LEAVE_S = 3.0
 _POLL_S = 0.05
 
@@ -27,16 +27,17 @@ class WorkerLost(Exception):
 class Link:
     """A worker process and the memory it publishes to. One thread asks; `state` and `ask_stop` are for any thread.
 
-    outputs: also connect for digital outputs.
+    outputs: also connect for digital outputs. lost_s: silence of the controller that ends the link.
 
     Raises:
         AffordAgentError: `ur_rtde` is not installed.
         WorkerLost: no connection.
     """
 
-    def __init__(self, host: str, board: Board, outputs: bool) -> None:
+    def __init__(self, host: str, board: Board, outputs: bool, lost_s: float = 0.5) -> None:
         self._board, self._number, self._unread = board, 0, b""
-        command = [sys.executable, "-m", "affordagent.robot.ur5.worker", "--host", host, "--board", str(board.fileno())]
+        command = [sys.executable, "-m", "affordagent.robot.ur5.worker", "--host", host]
+        command += ["--board", str(board.fileno()), "--lost-s", str(lost_s)]
         self._process = subprocess.Popen(
             [*command, "--outputs"] if outputs else command,
             stdin=subprocess.PIPE,
@@ -71,10 +72,11 @@ class Link:
             WorkerLost: it ended, hangs, or did not answer in time.
         """
         self._number += 1
-        line = json.dumps({"id": self._number, "op": op, **fields}).encode() + b"\n"
+        line = memoryview(json.dumps({"id": self._number, "op": op, **fields}).encode() + b"\n")
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line)
+            while line:
+                line = line[self._process.stdin.write(line) :]
         except OSError as error:
             self.end()
             raise WorkerLost("the driver's process has ended") from error

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 RUNNING_MODE = 7  # robot_mode: brakes released
-PLAYING = 2  # runtime_state
-PROTECTIVE, SAFEGUARD, VIOLATION, FAULT = 1 << 2, 1 << 4, 1 << 8, 1 << 9
+STOPPED, PLAYING = 1, 2  # runtime_state
+PROTECTIVE, RECOVERY, SAFEGUARD, VIOLATION, FAULT = 1 << 2, 1 << 3, 1 << 4, 1 << 8, 1 << 9  # of safety_status_bits
 EMERGENCY = 1 << 5 | 1 << 6 | 1 << 7
 AT_REST_RAD_S = 0.01
 
@@ -67,7 +67,7 @@ def fault_of(state: UrState) -> tuple[str, str] | None:
     bits = state.safety_bits
     if bits & EMERGENCY:
         return "execution.emergency_stop", "an emergency stop is pressed"
-    if bits & (VIOLATION | FAULT):
+    if bits & (VIOLATION | FAULT | RECOVERY):
         return "execution.safety_fault", f"the controller reports a safety violation or fault (bits {bits:#x})"
     if bits & PROTECTIVE:
         return "execution.protective_stop", "the arm is in a protective stop: it has met or nearly met something"
