@@ -168,7 +168,7 @@ def _run(arm: Arm, task: Task, verdict_of: Callable[[], Verdict]) -> Row:
         "success": verdict.success and failure is None,
         "code": failure["code"] if failure else verdict.code,
         "failure": failure,
-        "checks": verdict.checks,
+        "checks": {name: bool(passed) for name, passed in verdict.checks.items()},
         "measured": verdict.measured,
         "final_q": np.round(end.positions, 5).tolist(),
         "duration_s": round(end.stamp_s - start_s, 3),

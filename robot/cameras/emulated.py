@@ -6,7 +6,9 @@ never holds up the controller.
 
 from __future__ import annotations
 
-from affordagent.core.errors import AffordAgentError
+from typing import Any
+
+from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.types import RgbdFrame
 from affordagent.robot.emulator.client import EmulatorClient
 from affordagent.robot.sim.scene import sample_scene
@@ -18,6 +20,8 @@ class EmulatedCamera:
 
     The frames carry the simulated camera's true `T_base_camera`. view: the scene at the last look, for evaluations.
     """
+
+    serial = ""
 
     serial = ""
 
@@ -51,21 +55,29 @@ class EmulatedCamera:
         """Drawing the first picture of a scene takes some seconds, later ones a fraction of one.
 
         Raises:
-            AffordAgentError: no emulator answers on the host, it has no scene, or nothing can be drawn here.
+            StageFailure: ("look", "camera.no_frame"): no emulator answers on the host, or it has no scene.
+            AffordAgentError: nothing can be drawn here.
         """
-        with EmulatorClient(self.host) as client:
-            if client.state()["scene"] is None:
-                raise AffordAgentError(
-                    f"the emulator on {self.host} runs without a scene, there is nothing to look at: start it with one "
-                    "(`affordagent emulator --scene bench`), or name another source under [camera] in the settings"
-                )
-            snapshot = client.snapshot()
-        scene = snapshot["scene"]
-        view = self._view_of(scene["name"], scene["seed"])
-        view.remember(snapshot["qpos"])
+        try:
+            with EmulatorClient(self.host) as client:
+                scene = client.state()["scene"]
+                view = self._view_of(scene)  # may take seconds: before the state is asked for
+                view.remember(client.snapshot()["qpos"])
+        except StageFailure:
+            raise
+        except AffordAgentError as error:
+            raise StageFailure("look", "camera.no_frame", f"the emulated camera sees nothing: {error}") from error
         return view.look(f"emulator:{self.host}:{scene['name']}-{scene['seed']}")
 
-    def _view_of(self, name: str, seed: int) -> SceneView:
+    def _view_of(self, scene: dict[str, Any] | None) -> SceneView:
+        if scene is None:
+            raise StageFailure(
+                "look",
+                "camera.no_frame",
+                f"the emulator on {self.host} runs without a scene, there is nothing to look at: start it with one "
+                "(`affordagent emulator --scene bench`), or name another source under [camera] in the settings",
+            )
+        name, seed = scene["name"], scene["seed"]
         if self._view is None or (self._view.scene.name, self._view.scene.seed) != (name, seed):
             self.close()
             self._view = SceneView(sample_scene(name, seed))
