@@ -49,6 +49,15 @@ class _Points:
         return bool((distance < radii[near]).any())
 
 
+def sphere_centres(kinematics: ArmKinematics, q: Array, opening_m: float) -> Array:
+    """(N, 3) centres of the arm's `link_spheres` in the base frame."""
+    kinematics.set_opening(opening_m)
+    kinematics.forward(q)
+    data, spheres = kinematics.data, link_spheres(kinematics.arm)
+    R = data.xmat.reshape(-1, 3, 3)[spheres.body]
+    return np.einsum("nij,nj->ni", R, spheres.offset_m) + data.xpos[spheres.body]
+
+
 class CollisionWorld:
     """The arm, a support plane and the observed points.
 
@@ -68,7 +77,7 @@ class CollisionWorld:
         self.kinematics, self.limits, self._spheres = kinematics, limits, link_spheres(kinematics.arm)
         self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
         kinematics.set_table(max(table_z_m, limits.table_z_m - limits.table_tolerance_m + INSIDE_M))
-        centres = self._centres(start_q, MAX_OPENING_M)
+        centres = sphere_centres(kinematics, start_q, MAX_OPENING_M)
         self.obstacles = _Points(self._without_arm(solid(obstacles, table_z_m), centres))
         self.target = _Points(self._without_arm(voxel_downsample(target, _POINT_SPACING_M), centres))
 
@@ -79,19 +88,12 @@ class CollisionWorld:
         distance, index = tree.query(points)
         return points[distance > self._spheres.radius_m[index] + _SELF_SEEN_M]
 
-    def _centres(self, q: Array, opening_m: float) -> Array:
-        self.kinematics.set_opening(opening_m)
-        self.kinematics.forward(q)
-        data, spheres = self.kinematics.data, self._spheres
-        R = data.xmat.reshape(-1, 3, 3)[spheres.body]
-        return np.einsum("nij,nj->ni", R, spheres.offset_m) + data.xpos[spheres.body]
-
     def hit(self, q: Array, opening_m: float, fingers_may_touch_target: bool = False) -> Hit | None:
         """What a posture collides with, None when it is free.
 
         q: (6,) rad. opening_m: of the fingers. fingers_may_touch_target: near the grasp, where they must.
         """
-        centres = self._centres(q, opening_m)
+        centres = sphere_centres(self.kinematics, q, opening_m)
         reach = self._spheres.radius_m[:, None] + INSIDE_M
         if (centres - reach < self._lower).any() or (centres + reach > self._upper).any():
             return "workspace"
