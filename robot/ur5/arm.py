@@ -23,7 +23,6 @@ from affordagent.robot.ur5.link import Link, WorkerLost
 from affordagent.robot.ur5.recovery import Recovery, diagnose
 from affordagent.robot.ur5.state import Board, UrState, fault_of
 
-GRIP_FORCE_N = 60.0
 FINGERS_LEAVE_S = 5.0
 TCP_OFF_M, TCP_OFF_RAD = 0.010, math.radians(2)
 PREPARE_S, OUTPUT_S = 15.0, 3.0
@@ -42,7 +41,8 @@ class UrArm:
     person must do. One thread commands; `stop` and `read` are for any thread.
 
     T_flange_tcp: (4, 4), set on the controller and checked against it. tcp_force_n: a motion ends when the force on the
-    tcp exceeds it; None = not watched. The gripper is connected here and activated by the first `grip`.
+    tcp exceeds it; None = not watched. gripper_force_n: of the fingers. The gripper is connected here and activated by
+    the first `grip`.
 
     Raises:
         StageFailure: by `with`: ("execute", code) with execution.comms (nobody answers), execution.local_control, or
@@ -57,10 +57,11 @@ class UrArm:
         gripper: Gripper,
         T_flange_tcp: Array,
         tcp_force_n: float | None = None,
+        gripper_force_n: float = 60.0,
     ) -> None:
         self.host, self.config, self.gripper = host, config, gripper
         self.T_flange_tcp = check_rigid(T_flange_tcp, "T_flange_tcp")
-        self.tcp_force_n = tcp_force_n
+        self.tcp_force_n, self.gripper_force_n = tcp_force_n, gripper_force_n
         self.recovery = Recovery(host, config.unlocks)
         self._facts = ARMS[config.model]
         self._board: Board | None = None
@@ -155,7 +156,7 @@ class UrArm:
         blocked = self._blocked()
         if blocked is not None:
             return self._failed(*blocked)
-        self._move = move = FingerMove(self.gripper, width_m, GRIP_FORCE_N)
+        self._move = move = FingerMove(self.gripper, width_m, self.gripper_force_n)
         move.start()
         try:
             while blocked is None and move.is_alive():

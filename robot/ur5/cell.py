@@ -46,7 +46,7 @@ class Ur5Cell:
         self.name = f"ur5:{host}"
         self.host, self.config, self.camera_config, self.limits = host, config, camera, limits
         gripper = open_gripper(config.gripper, host, lambda pin, on: self.arm.set_output(pin, on))
-        self.arm = UrArm(host, config, gripper, T_FLANGE_TCP, limits.tcp_force_n)
+        self.arm = UrArm(host, config, gripper, T_FLANGE_TCP, limits.tcp_force_n, limits.gripper_force_n)
         self._camera: Camera | None = None
         self._open = ExitStack()
 
