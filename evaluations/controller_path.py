@@ -122,7 +122,10 @@ def run_nudged(cell: SimCell, task: Task, rng: np.random.Generator) -> Row:
         cell.data.qpos[start : start + 2] += rng.uniform(-NUDGE_M, NUDGE_M, 2)
     shift_s = rng.uniform(-NUDGE_S, NUDGE_S)
     plan = replace(
-        task.plan, **{n: _shifted(getattr(task.plan, n), shift_s) for n in ("to_pregrasp", "approach", "lift")}
+        task.plan,
+        to_pregrasp=_shifted(task.plan.to_pregrasp, shift_s),
+        approach=_shifted(task.plan.approach, shift_s),
+        lift=_shifted(task.plan.lift, shift_s),
     )
     return run_direct(cell, replace(task, plan=plan))
 
