@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from affordagent.core.geometry import Array
+from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.core.types import JointTrajectory
 from affordagent.robot.arms import ARMS
 from affordagent.robot.chain import smallest_singular_values
@@ -75,8 +75,8 @@ class Motion:
         """(6,) how far the furthest point of the arm can be from each joint."""
         chain = self.kinematics.chain
         lengths = np.linalg.norm(chain.T_parent_link[1:, :3, 3], axis=1)
-        body, offset_m, radius_m = self._shape
-        hand_m = (np.linalg.norm(offset_m, axis=1) + radius_m)[body == 5].max()
+        offset_m, radius_m = self._spheres[-1]
+        hand_m = (np.linalg.norm(offset_m, axis=1) + radius_m).max()
         return np.append(np.cumsum(lengths[::-1])[::-1], 0.0) + hand_m
 
     def at(self, times_s: Array) -> Array:
@@ -89,28 +89,30 @@ class Motion:
         return self.kinematics.chain.links(self.at(self.times_s))
 
     @cached_property
-    def _shape(self) -> tuple[Array, Array, Array]:
-        """Spheres that fill the arm: link (N,) 0 to 5, centre in its frame (N, 3), radius (N,)."""
+    def _spheres(self) -> list[tuple[Array, Array]]:
+        """For each of the six links the spheres that fill it: centres in its frame (N, 3), radii (N,)."""
         kinematics, spheres = self.kinematics, link_spheres(self.kinematics.arm)
         kinematics.set_opening(self.known_opening_m)
         kinematics.forward(np.zeros(6))
         data, links = kinematics.data, kinematics.chain.links(np.zeros((1, 6)))[0]
-        centres = np.einsum("nij,nj->ni", data.xmat.reshape(-1, 3, 3)[spheres.body], spheres.offset_m)
-        centres += data.xpos[spheres.body]
+        R = data.xmat.reshape(-1, 3, 3)[spheres.body]
+        centres = np.einsum("nij,nj->ni", R, spheres.offset_m) + data.xpos[spheres.body]
         link = np.searchsorted(kinematics.chain.joint_bodies, spheres.body, side="right") - 1
-        T = np.linalg.inv(links)[link]
-        return link, np.einsum("nij,nj->ni", T[:, :3, :3], centres) + T[:, :3, 3], spheres.radius_m
+        return [
+            (transform_points(invert(T), centres[link == k]), spheres.radius_m[link == k]) for k, T in enumerate(links)
+        ]
 
     def over_arm(self, measure: Callable[[Array, Array], Array]) -> Array:
         """(K,) highest value, at each of `times_s`, of a measure of the spheres: centres (C, N, 3) and radii (N,) ->
         (C, N)."""
-        link, offset_m, radius_m = self._shape
-        found = []
-        for start in range(0, len(self.links), _CHUNK):
-            T = self.links[start : start + _CHUNK, link]
-            centres = np.einsum("cnij,nj->cni", T[..., :3, :3], offset_m) + T[..., :3, 3]
-            found.append(measure(centres, radius_m).max(axis=1))
-        return np.concatenate(found)
+        highest = np.full(len(self.links), -np.inf)
+        for k, (offset_m, radius_m) in enumerate(self._spheres):
+            for start in range(0, len(highest) if len(radius_m) else 0, _CHUNK):
+                some = slice(start, start + _CHUNK)
+                T = self.links[some, k]
+                centres = offset_m @ T[:, :3, :3].transpose(0, 2, 1) + T[:, None, :3, 3]
+                highest[some] = np.maximum(highest[some], measure(centres, radius_m).max(axis=1))
+        return highest
 
 
 Check = Callable[[Motion], SafetyViolation | None]
@@ -212,9 +214,7 @@ def table(motion: Motion) -> SafetyViolation | None:
     if lowest[0] >= limit:
         return None
     what = f"with the table at {limits.table_z_m} m, some part of the arm would go down to"
-    return _beyond(
-        "safety.table", what, lowest[0], limit, "m", lowest[1], "correct table_z_m, or grasp higher", "above"
-    )
+    return _beyond("safety.table", what, lowest[0], limit, "m", lowest[1], "correct table_z_m, or grasp higher")
 
 
 def singularity(motion: Motion) -> SafetyViolation | None:
