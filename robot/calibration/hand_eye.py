@@ -28,9 +28,11 @@ MIN_ROTATION_DEG = 15.0  # about each of two axes
 MAX_RMS_PX = 1.0
 MAX_CONSISTENCY_MM = 5.0
 MAX_OUTLIER_SHARE = 1 / 3
+HOPELESS_PX = 10.0
 _OUTLIER_RATIO = 3.0  # times the middle view's error
 _LOSS_PX = 1.0
 _SUBSETS, _SUBSET = 60, 4
+_MOST_STEPS = 60  # 10 are typical
 
 
 @dataclass(frozen=True)
@@ -136,17 +138,17 @@ def solve(views: list[View], kind: Kind, camera: CameraIntrinsics, centre_m: Arr
         X, Y = _refine(used, kind, camera, X, Y)
         residuals = _residuals(used, kind, camera, X, Y)
         rms = np.array([_rms(residual) for residual in residuals])
-        worst, limit = int(np.argmax(rms)), max(_OUTLIER_RATIO * float(np.median(rms)), _LOSS_PX)
-        if rms[worst] <= limit:
+        worst, middle = int(np.argmax(rms)), float(np.median(rms))
+        if middle > HOPELESS_PX or len(outliers) > MAX_OUTLIER_SHARE * len(views):
+            raise poor(
+                f"the views do not agree on an {kind.replace('_', '-')} calibration: {middle:.1f} px off in the "
+                f"middle, {len(outliers)} of {len(views)} far from the others. The board or the camera moved between "
+                "the pictures, the board is not fixed where this kind needs it, or the arm is another model"
+            )
+        if rms[worst] <= max(_OUTLIER_RATIO * middle, _LOSS_PX):
             break
         outliers[used[worst].name] = float(rms[worst])
         del used[worst]
-        if len(outliers) > MAX_OUTLIER_SHARE * len(views) or len(used) < 3:
-            raise poor(
-                f"the views do not agree: {len(outliers)} of {len(views)} do not fit {kind.replace('_', ' ')}, the "
-                f"worst by {max(outliers.values()):.1f} px. The board or the camera moved between the pictures, the "
-                "board is not fixed where this kind needs it, or the arm model is another one"
-            )
     check_views(used)
     off, poses = _leave_one_out(used, kind, camera, X, Y, centre_m)
     shifts = np.array([T[:3, 3] for T in poses]) - X[:3, 3]
@@ -250,7 +252,12 @@ def _refine(views: list[View], kind: Kind, camera: CameraIntrinsics, X: Array, Y
     problem = _Problem.of(views, kind, camera)
     start = np.concatenate([[*Rotation.from_matrix(T[:3, :3]).as_rotvec(), *T[:3, 3]] for T in (X, Y)])
     found = least_squares(
-        lambda p: problem.residuals(*_unpack(p)).ravel(), start, loss="soft_l1", f_scale=_LOSS_PX, x_scale="jac"
+        lambda p: problem.residuals(*_unpack(p)).ravel(),
+        start,
+        loss="soft_l1",
+        f_scale=_LOSS_PX,
+        x_scale="jac",
+        max_nfev=_MOST_STEPS,
     )
     return _unpack(found.x)
 

@@ -11,23 +11,28 @@ from numpy.typing import NDArray
 
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import StageFailure
-from affordagent.core.geometry import Array, transform_points
+from affordagent.core.geometry import Array, invert, transform_points
+from affordagent.robot.arms import flange_pose
 from affordagent.robot.calibration.board import Board, board_pose, matrix
 from affordagent.robot.calibration.file import Calibration, CameraFacts, Residuals, versions
 from affordagent.robot.calibration.hand_eye import HandEye, Kind, View, check_views, poor, solve
 from affordagent.robot.calibration.views import ViewFolder
 
 KINDS: tuple[Kind, ...] = ("eye_in_hand", "eye_to_hand")
+MAX_KINEMATICS_MM = 10.0
 _PATCH = 2  # pixels to each side of a corner whose middle depth counts
 
 
 @dataclass(frozen=True)
 class Solved:
-    """unusable: why a view was not even tried. compared: what came of the other kind, where both were tried."""
+    """unusable: why a view was not even tried. kinematics_mm: largest distance between the controller's tcp and ours,
+    after the mean tool is taken out: what the arm's factory calibration adds to the nominal lengths that this package
+    moves by. compared: what came of the other kind, where both were tried."""
 
     hand_eye: HandEye
     calibration: Calibration
     unusable: dict[str, str]
+    kinematics_mm: float
     compared: str = ""
 
 
@@ -48,6 +53,13 @@ def calibrate(folder: ViewFolder, kind: Kind | None = None, estimate_intrinsics:
             raise
         named = "; ".join(f"{name}: {why}" for name, why in list(unusable.items())[:3])
         raise poor(f"{failure.message}. Not used: {named}") from failure
+    kinematics_mm = kinematics_difference_mm(folder, [view.name for view in views])
+    if kinematics_mm > MAX_KINEMATICS_MM:
+        raise poor(
+            f"the controller's tcp and that of a nominal {folder.arm} wander {kinematics_mm:.1f} mm apart over the "
+            f"views, limit {MAX_KINEMATICS_MM:g} mm: [ur5] model names another arm, or the tcp on the controller was "
+            "changed between the views"
+        )
     if estimate_intrinsics:
         camera = estimated_intrinsics(views, device)
         views = [replace(v, T_camera_board=board_pose(v.points_m, v.pixels, camera)[0]) for v in views]
@@ -77,7 +89,7 @@ def calibrate(folder: ViewFolder, kind: Kind | None = None, estimate_intrinsics:
         T_fixed_board=found.T_fixed_board.tolist(),
         versions=versions(),
     )
-    return Solved(found, calibration, unusable, compared)
+    return Solved(found, calibration, unusable, kinematics_mm, compared)
 
 
 def _best_kind(views: list[View], kind: Kind | None, camera: CameraIntrinsics, board: Board) -> tuple[HandEye, str]:
@@ -109,6 +121,13 @@ def estimated_intrinsics(views: list[View], device: CameraIntrinsics) -> CameraI
         flags=flags,
     )
     return replace(device, fx=float(K[0, 0]), fy=float(K[1, 1]), cx=float(K[0, 2]), cy=float(K[1, 2]))
+
+
+def kinematics_difference_mm(folder: ViewFolder, names: list[str]) -> float:
+    """See `Solved`."""
+    poses = [folder.pose(name) for name in names]
+    tools = np.array([(invert(flange_pose(folder.arm, p.positions)) @ p.T_base_tcp_controller)[:3, 3] for p in poses])
+    return float(1000 * np.linalg.norm(tools - tools.mean(0), axis=1).max())
 
 
 def depth_check(folder: ViewFolder, found: HandEye) -> tuple[float | None, float | None]:

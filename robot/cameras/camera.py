@@ -9,14 +9,16 @@ import ipaddress
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.types import RgbdFrame
 from affordagent.robot.arms import ArmName
 from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.frame_cell import FrameCell
-from affordagent.robot.interface import Arm
+
+if TYPE_CHECKING:
+    from affordagent.robot.cameras.mounted import ArmReader
 
 CLOCK_SLACK_S = 0.1  # by which a picture may seem to come from the future
 
@@ -141,7 +143,7 @@ def open_source(config: CameraConfig, host: str) -> Camera:
     )
 
 
-def open_camera(config: CameraConfig, host: str, arm: Arm | None, model: ArmName | None = None) -> Camera:
+def open_camera(config: CameraConfig, host: str, arm: ArmReader | None, model: ArmName | None = None) -> Camera:
     """The camera that the settings name, in the base frame of the arm.
 
     host: of the arm's controller. arm: whose pose a camera on its flange needs. model: the arm in use, which must be

@@ -4,18 +4,53 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array
 from affordagent.core.types import RgbdFrame
 from affordagent.robot.arms import ArmName, flange_pose
 from affordagent.robot.calibration.file import Calibration
 from affordagent.robot.cameras.camera import Camera
-from affordagent.robot.interface import Arm
+from affordagent.robot.interface import ArmState
 
 AT_REST_RAD = 0.001  # between two readings around the picture: 0.9 mm at full reach
 _CLOCK_TICK_S = 0.02  # stamps of files are that coarse
+
+
+class ArmReader(Protocol):
+    """Whoever knows where the arm is: an `Arm`, or `calibration.watch.ArmWatch`."""
+
+    def read(self) -> ArmState: ...
+
+
+def look_at_rest(camera: Camera, arm: ArmReader) -> tuple[RgbdFrame, Array]:
+    """A picture, and the joints (6,) rad at which the arm rested right before and right after it.
+
+    Raises:
+        StageFailure: ("look", code): those of the camera, camera.moving (the arm moved around the picture),
+            camera.stale (it was taken before the arm was asked).
+    """
+    before, asked_s = arm.read(), time.time()
+    frame, after = camera.look(), arm.read()
+    moved_rad = float(np.abs(after.positions - before.positions).max())
+    if moved_rad > AT_REST_RAD:
+        raise StageFailure(
+            "look",
+            "camera.moving",
+            f"the arm moved by {moved_rad:.4f} rad around the picture, limit {AT_REST_RAD}: look when it rests",
+            moved_rad=moved_rad,
+        )
+    if frame.stamp_s < asked_s - _CLOCK_TICK_S:
+        raise StageFailure(
+            "look",
+            "camera.stale",
+            f"the picture is {asked_s - frame.stamp_s:.2f} s older than the arm's pose: it must be taken after the arm "
+            "has come to rest",
+        )
+    return frame, before.positions
 
 
 class MountedCamera:
@@ -26,7 +61,9 @@ class MountedCamera:
         StageFailure: ("look", "calibration.pose"): the arm is another model than the calibrated one, or is not there.
     """
 
-    def __init__(self, source: Camera, calibration: Calibration, arm: Arm | None, model: ArmName | None = None) -> None:
+    def __init__(
+        self, source: Camera, calibration: Calibration, arm: ArmReader | None, model: ArmName | None = None
+    ) -> None:
         if model is not None and model != calibration.arm:
             raise StageFailure(
                 "look",
@@ -58,26 +95,8 @@ class MountedCamera:
         if self._calibration.kind == "eye_to_hand" or self._arm is None:
             frame, T_base_camera = self._source.look(), self._calibration.T_mount_camera
         else:
-            before, asked_s = self._arm.read(), time.time()
-            frame, after = self._source.look(), self._arm.read()
-            moved_rad = float(np.abs(after.positions - before.positions).max())
-            if moved_rad > AT_REST_RAD:
-                raise StageFailure(
-                    "look",
-                    "camera.moving",
-                    f"the arm that carries the camera moved by {moved_rad:.4f} rad around the picture, limit "
-                    f"{AT_REST_RAD}"
-                    ": look when it rests",
-                    moved_rad=moved_rad,
-                )
-            if frame.stamp_s < asked_s - _CLOCK_TICK_S:
-                raise StageFailure(
-                    "look",
-                    "camera.stale",
-                    f"the picture is {asked_s - frame.stamp_s:.2f} s older than the arm's pose: a camera on the arm "
-                    "must take it after the arm has come to rest",
-                )
-            T_base_camera = flange_pose(self._calibration.arm, before.positions) @ self._calibration.T_mount_camera
+            frame, positions = look_at_rest(self._source, self._arm)
+            T_base_camera = flange_pose(self._calibration.arm, positions) @ self._calibration.T_mount_camera
         self._calibration.check_camera(frame.camera, self.serial)
         return replace(frame, T_base_camera=T_base_camera, camera=self._calibration.camera.intrinsics)
 
