@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ class AdminConnection(LineConnection):
     def _state(self) -> dict[str, Any]:
         c = self._c
         return {
+            "pid": os.getpid(),
             "t": c.t,
             "runtime": c.runtime.name,
             "mode": c.mode.name,

@@ -53,7 +53,7 @@ class EmulatorClient:
         return answer
 
     def state(self) -> dict[str, Any]:
-        """t, runtime (STOPPED, PLAYING, PAUSED), mode (POWER_OFF, POWER_ON, IDLE, RUNNING), safety (NORMAL,
+        """pid, t, runtime (STOPPED, PLAYING, PAUSED), mode (POWER_OFF, POWER_ON, IDLE, RUNNING), safety (NORMAL,
         PROTECTIVE_STOP, SAFEGUARD_STOP, ROBOT_EMERGENCY_STOP, VIOLATION, FAULT), q, qd, gripper (position and target
         in counts, object = OBJ, width_m, target_m), scene, program, threads, warnings, late, ticks, tick_cpu_s,
         speed_scaling (limiter times slider), remote, watchdog_hz, digital_out, payload_kg, payload_cog_m."""

@@ -35,15 +35,16 @@ def rows_of_pose(pose: Sequence[float]) -> Rows:
 def pose_of_rows(rows: Rows) -> list[float]:
     """Universal Robots' pose vector (6,): metres and a rotation vector."""
     a, b, c, px, d, e, f, py, g, h, i, pz = rows
-    cosine = max(-1.0, min(1.0, (a + e + i - 1.0) / 2.0))
-    angle = math.acos(cosine)
+    x, y, z = h - f, c - g, d - b  # the axis, times twice the sine
+    sine = math.sqrt(x * x + y * y + z * z) / 2.0
+    angle = math.atan2(sine, (a + e + i - 1.0) / 2.0)
     if math.pi - angle < _HALF_TURN_RAD:
         columns = ((a + 1, d, g), (b, e + 1, h), (c, f, i + 1))
         column = max(columns, key=lambda v: v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
         scale = angle / math.sqrt(sum(v * v for v in column))
         return [px, py, pz, *(scale * v for v in column)]
-    scale = 0.5 if angle < 1e-9 else angle / (2.0 * math.sin(angle))
-    return [px, py, pz, scale * (h - f), scale * (c - g), scale * (d - b)]
+    scale = 0.5 if sine < 1e-9 else angle / (2.0 * sine)
+    return [px, py, pz, scale * x, scale * y, scale * z]
 
 
 def compose(T_a_b: Rows, T_b_c: Rows) -> Rows:

@@ -50,12 +50,15 @@ class Emulator:
 
     def stop(self) -> None:
         """Kill the process; its ports are free afterwards."""
-        if self._admin is not None:
-            self._admin.close()
-            self._admin = None
+        self._disconnect()
         self._process.kill()
         self._process.wait()
         self._log.close()
+
+    def _disconnect(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Raises AffordAgentError when it ends, or does not listen in time."""
@@ -64,8 +67,9 @@ class Emulator:
             if self._process.poll() is not None:
                 raise AffordAgentError(f"the emulator on {self.host} ended at once: {self.output().strip()[-500:]}")
             try:
-                self.admin.state()
-                return
+                if self.admin.state()["pid"] == self.pid:  # and not another's, whose ports this one cannot get
+                    return
+                self._disconnect()
             except AffordAgentError as error:
                 if time.monotonic() > end_s:
                     raise AffordAgentError(f"the emulator did not start within {timeout_s:.0f} s: {error}") from error
