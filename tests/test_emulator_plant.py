@@ -13,6 +13,7 @@ from affordagent.core.errors import AffordAgentError
 from affordagent.core.geometry import Array
 from affordagent.core.types import JointTrajectory, Verdict
 from affordagent.evaluations.controller_path import Task, plan_with_truth
+from affordagent.robot.arms import ARMS, ArmName, flange_pose
 from affordagent.robot.emulator.plant import ScenePlant
 from affordagent.robot.interface import LOOK_Q, READY_Q, ArmState, MotionResult
 from affordagent.robot.model import TIMESTEP_S
@@ -20,6 +21,7 @@ from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.contacts import PhaseLog
 from affordagent.robot.sim.scene import sample_scene
 from affordagent.robot.sim.view import SceneView
+from affordagent.robot.ur5.cell import T_FLANGE_TCP
 from affordagent.tools.execution import ExecutionReport, execute
 
 SCENE, SEED = "mixed", 3
@@ -228,6 +230,13 @@ def test_presses_as_told(lifted: Lifted) -> None:
     assert pressed_n[2] == pytest.approx(pressed_n[1], rel=0.05)
 
 
-def test_only_the_ur5e_is_modelled() -> None:
-    with pytest.raises(AffordAgentError, match="only the UR5e"):
-        ScenePlant(model="UR10")
+@pytest.mark.parametrize("name", ["UR3", "UR10e"])
+def test_other_arms_are_where_their_kinematics_say(name: ArmName) -> None:
+    arm = SteppedArm(ScenePlant(arm=name), 0.002 if ARMS[name].is_e_series else 0.008)
+    goal = arm.plant.q + [0.4, -0.1, 0.1, 0.2, 0.2, 0.3]
+    arm.follow(JointTrajectory(np.stack([arm.plant.q, goal]), np.array([0.0, 1.0])), "go")
+    arm.rest(0.5)
+    np.testing.assert_allclose(arm.plant.q, goal, atol=2e-3)
+    tcp = contacts(arm.plant)["go"].T_base_body["tcp"]
+    np.testing.assert_allclose(tcp, flange_pose(name, arm.plant.q) @ T_FLANGE_TCP, atol=2e-3)
+    assert contacts(arm.plant)["go"].table_force_n == 0

@@ -6,12 +6,11 @@ never holds up the controller.
 
 from __future__ import annotations
 
-from typing import Any
-
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.types import RgbdFrame
+from affordagent.robot.arms import ArmName
 from affordagent.robot.emulator.client import EmulatorClient
-from affordagent.robot.sim.scene import sample_scene
+from affordagent.robot.sim.scene import build_spec, sample_scene
 from affordagent.robot.sim.view import SceneView
 
 
@@ -28,6 +27,7 @@ class EmulatedCamera:
     def __init__(self, host: str) -> None:
         self.host = host
         self._view: SceneView | None = None
+        self._drawn: tuple[ArmName, str, int] | None = None
 
     def __enter__(self) -> EmulatedCamera:
         return self
@@ -60,16 +60,16 @@ class EmulatedCamera:
         """
         try:
             with EmulatorClient(self.host) as client:
-                scene = client.state()["scene"]
-                view = self._view_of(scene)  # may take seconds: before the state is asked for
+                view = self._view_of(client)  # may take seconds: before the state is asked for
                 view.remember(client.snapshot()["qpos"])
         except StageFailure:
             raise
         except AffordAgentError as error:
             raise StageFailure("look", "camera.no_frame", f"the emulated camera sees nothing: {error}") from error
-        return view.look(f"emulator:{self.host}:{scene['name']}-{scene['seed']}")
+        return view.look(f"emulator:{self.host}:{view.scene.name}-{view.scene.seed}")
 
-    def _view_of(self, scene: dict[str, Any] | None) -> SceneView:
+    def _view_of(self, client: EmulatorClient) -> SceneView:
+        scene = client.state()["scene"]
         if scene is None:
             raise StageFailure(
                 "look",
@@ -77,8 +77,10 @@ class EmulatedCamera:
                 f"the emulator on {self.host} runs without a scene, there is nothing to look at: start it with one "
                 "(`affordagent emulator --scene bench`), or name another source under [camera] in the settings",
             )
-        name, seed = scene["name"], scene["seed"]
-        if self._view is None or (self._view.scene.name, self._view.scene.seed) != (name, seed):
+        drawn = (client.snapshot()["arm"], scene["name"], scene["seed"])
+        if self._view is None or self._drawn != drawn:
             self.close()
-            self._view = SceneView(sample_scene(name, seed))
+            arm, name, seed = self._drawn = drawn
+            sampled = sample_scene(name, seed)
+            self._view = SceneView(sampled, build_spec(sampled, arm=arm).compile())
         return self._view

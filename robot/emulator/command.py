@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to listen on (default 127.0.0.1)")
     parser.add_argument("--model", default="UR5e", help="UR3, UR5, UR10 (CB3), UR3e, UR5e (default) or UR10e")
     parser.add_argument("--version", help="of PolyScope (default 5.11, or 3.15 for a CB3)")
-    parser.add_argument("--scene", help=f"of the simulated cell behind it, UR5e only (default {DEFAULT_SCENE})")
+    parser.add_argument("--scene", help=f"of the simulated cell behind it (default {DEFAULT_SCENE})")
     parser.add_argument("--seed", type=int, help="of the scene (default 0)")
     parser.add_argument("--plain", action="store_true", help="no simulated cell: an arm and fingers that do as told")
     parser.add_argument("--speedup", type=float, default=1.0, help="its clock runs so many times faster (default 1)")
@@ -86,11 +86,9 @@ def _plant(args: argparse.Namespace, arm: ArmName) -> Plant:
         from affordagent.robot.interface import LOOK_Q
 
         return PlainPlant(LOOK_Q)
-    if arm != "UR5e":
-        raise AffordAgentError(f"only the UR5e is in the simulated cell: add --plain for a {arm}")
     from affordagent.robot.emulator.plant import ScenePlant
 
-    return ScenePlant(args.scene or DEFAULT_SCENE, args.seed or 0)
+    return ScenePlant(args.scene or DEFAULT_SCENE, args.seed or 0, arm)
 
 
 def _greeting(controller: Controller, host: str) -> str:

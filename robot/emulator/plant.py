@@ -1,4 +1,4 @@
-"""The simulated cell behind the emulated controller: MuJoCo's UR5e with a 2F-85, and the objects of a scene.
+"""The simulated cell behind the emulated controller: an arm with a 2F-85 in MuJoCo, and the objects of a scene.
 
 Physics, servos and friction are those of `robot.sim`: the same motion through the controller should end as the
 simulated arm's does. Nothing is drawn here, since drawing would hold up the controller's tick: `snapshot` gives the
@@ -33,17 +33,16 @@ class ScenePlant:
     """`robot.emulator.plant_interface.Plant` on a simulated scene. The base frame is MuJoCo's world.
 
     Raises:
-        AffordAgentError: no such scene, or an arm that is not modelled.
+        AffordAgentError: no such scene.
     """
 
-    def __init__(self, scene: str = "empty", seed: int = 0, model: ArmName = "UR5e") -> None:
-        if model != "UR5e":
-            raise AffordAgentError(f"only the UR5e is modelled in MuJoCo, not the {model}: start it without a scene")
+    def __init__(self, scene: str = "empty", seed: int = 0, arm: ArmName = "UR5e") -> None:
+        self._arm = arm
         self._load(sample_scene(scene, seed))
 
     def _load(self, scene: Scene) -> None:
         self._scene = scene
-        self._model = build_spec(scene).compile()
+        self._model = build_spec(scene, arm=self._arm).compile()
         self._data = mujoco.MjData(self._model)
         self._joints = RobotJoints(self._model, self._data)
         self._contacts = ContactLog(self._model, self._data)
@@ -143,7 +142,7 @@ class ScenePlant:
             case "scene":
                 return self._change(str(request.get("name", "")), request.get("seed", 0))
             case "snapshot":
-                return {"scene": self.scene, "qpos": self._data.qpos.tolist()}
+                return {"scene": self.scene, "arm": self._arm, "qpos": self._data.qpos.tolist()}
             case "phase":
                 return self._enter(request.get("name"))
             case "log":

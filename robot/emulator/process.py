@@ -89,7 +89,7 @@ def start_emulator(
 ) -> Emulator:
     """Start an emulator that ends with this process, and wait until it listens.
 
-    scene: of the simulated cell, UR5e only; None takes the plain plant.
+    scene: of the simulated cell; None takes the plain plant.
 
     Raises:
         AffordAgentError: it does not start; the message holds what it printed.

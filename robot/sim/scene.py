@@ -16,7 +16,8 @@ import numpy as np
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.geometry import Array, look_at
-from affordagent.robot.model import attach_arm, set_physics
+from affordagent.robot.arms import ArmName
+from affordagent.robot.model import PREFIX, attach_arm, set_physics
 from affordagent.robot.sim.bodies import add_colliders, add_object_materials, add_visuals, quaternion
 from affordagent.robot.sim.objects.model import HouseholdObject
 from affordagent.robot.sim.placement import place
@@ -258,10 +259,12 @@ def build_spec(
     arm_faces: int | None = 1200,
     samples: int = 4,
     shadow_size: int = 2048,
+    arm: ArmName = "UR5e",
 ) -> mujoco.MjSpec:
     """The scene as a MuJoCo model to compile: room, free objects, cameras "look" and "overview", the arm.
 
     arm_faces: triangles of each of the arm's visual meshes (None: all of them). samples, shadow_size: render quality.
+    arm: which one, see `robot.model`.
     """
     spec = mujoco.MjSpec()
     spec.modelname = f"cell-{scene.name}-{scene.seed}"
@@ -279,5 +282,7 @@ def build_spec(
         add_visuals(spec, body, placed.name, placed.obj, rng)
         add_colliders(body, placed.name, placed.obj)
     if with_arm:
-        attach_arm(spec, arm_faces)
+        attach_arm(spec, arm_faces, arm)
+        # a stretched link's collider may reach into the table, over which this one only turns
+        spec.add_exclude(bodyname1="world", bodyname2=f"{PREFIX}shoulder_link")
     return spec

@@ -35,7 +35,7 @@ class TrueObject:
 class SceneView:
     """Looks at a scene in a given state. Tools may see what `look` returns; all else is the truth, for evaluations.
 
-    model: of the scene, compiled here when left out. Close it, or use it as a context manager.
+    model: of the scene, compiled here (with a UR5e) when left out. Close it, or use it as a context manager.
     """
 
     def __init__(self, scene: Scene, model: mujoco.MjModel | None = None) -> None:
