@@ -83,7 +83,7 @@ def open_graph(bench: Workbench, thread: str) -> Iterator[GraphRun]:
 
     from affordagent.graphs.grasp import build
 
-    arm = bench.cell.arm
+    arm = bench.arm
     with StopSignals(lambda: None if arm is None else arm.stop()) as signals:
 
         def on_stage(stage: str) -> None:

@@ -141,7 +141,7 @@ def way_on(left: LeftRun, run: GraphRun, ask: Ask, say: Callable[[str], None]) -
         raise given_up(left, lost)
     if not left.motions:
         return _before_any_motion(left, run, say)
-    arm = run.bench.cell.arm
+    arm = run.bench.arm
     if arm is None or not run.values:
         raise given_up(left, "the cell has no arm, or the run's checkpoints are gone")
     with MotionJournal(left.folder / MOTIONS_FILE) as journal:

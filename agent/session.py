@@ -185,14 +185,20 @@ class Session:
         on_record: Callable[[StageRecord], None] = lambda record: None,
     ) -> Workbench:
         """The tools, the cell and the settings as the graph's nodes want them."""
-        settings = self.settings
+        from affordagent.robot.kinematics import ArmKinematics
+        from affordagent.robot.safety import SafeArm
+
+        settings, arm = self.settings, self.cell.arm
+        limits = settings.limits.at_speed(settings.speed)
         return Workbench(
             cell=self.cell,
+            arm=None if arm is None else SafeArm(arm, limits, ArmKinematics(settings.arm_model)),
+            arm_model=settings.arm_model,
             store=store,
             understand=self.tools.understand,
             grounder=self.tools.grounder,
             fallback=self.tools.fallback,
-            limits=settings.limits.at_speed(settings.speed),
+            limits=limits,
             sure_above=settings.sure_above,
             present_above=settings.present_above,
             ask_before_motion=settings.confirm or self.cell.is_hardware,

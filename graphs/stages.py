@@ -57,8 +57,8 @@ def node(bench: Workbench, name: str, stage: Stage) -> Any:
 
 def _failure(bench: Workbench, name: str, error: AffordAgentError | KeyboardInterrupt) -> StageFailure:
     if isinstance(error, KeyboardInterrupt):
-        if bench.cell.arm is not None:
-            bench.cell.arm.stop()
+        if bench.arm is not None:
+            bench.arm.stop()
         return stopped(name)
     return error if isinstance(error, StageFailure) else StageFailure(name, "tool.unavailable", str(error))
 
@@ -203,10 +203,10 @@ def plan(bench: Workbench, state: GraspState) -> Done:
     from affordagent.tools.motion.plan_grasp import plan_grasp
 
     grasps, _ = bench.store.get("grasps")
-    arm = bench.cell.arm
+    arm = bench.arm
     mended = [] if arm is None or bench.dry_run else arm.make_ready()
     start_q = LOOK_Q if arm is None else arm.read().positions
-    chosen = plan_grasp(grasps, bench.store.get("cloud"), start_q, limits=bench.limits)
+    chosen = plan_grasp(grasps, bench.store.get("cloud"), start_q, limits=bench.limits, arm=bench.arm_model)
     bench.store.put("plan", chosen)
     duration_s = chosen.to_pregrasp.duration_s + chosen.approach.duration_s + chosen.lift.duration_s
     message = f"grasp {chosen.grasp_index + 1} of {len(grasps)}, {duration_s:.1f} s of motion"
@@ -235,9 +235,9 @@ def execute(bench: Workbench, state: GraspState) -> Done:
     from affordagent.core.journal import MOTIONS_FILE, MotionJournal
     from affordagent.tools.execution import execute as execute_plan
 
-    assert bench.cell.arm is not None  # without an arm the run ended as "planned"
+    assert bench.arm is not None  # without an arm the run ended as "planned"
     with MotionJournal(bench.store.folder / MOTIONS_FILE) as journal:
-        report = execute_plan(bench.cell.arm, bench.store.get("plan"), journal)
+        report = execute_plan(bench.arm, bench.store.get("plan"), journal)
     return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and held", asdict(report))
 
 

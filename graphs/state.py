@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, OutcomeName, PartMask, RgbdFrame, StageRecord, TableScene
-from affordagent.robot.interface import Cell
+from affordagent.robot.arms import ArmName
+from affordagent.robot.interface import Arm, Cell
 from affordagent.robot.limits import MotionLimits
 
 
@@ -38,10 +39,12 @@ class Grounder(Protocol):
 class Workbench:
     """The handles and settings that the nodes use; made once for a run by `agent.session`.
 
+    arm: the cell's, under the safety layer; all commands go through it. arm_model: which one it is.
     dry_run: the plan is the result, the arm is only read. stopped: has a person stopped the run?
     """
 
     cell: Cell
+    arm: Arm | None
     store: RunStore
     understand: Callable[[str], FunctionalQuery]
     grounder: Grounder
@@ -54,4 +57,5 @@ class Workbench:
     on_stage: Callable[[str], None]
     on_record: Callable[[StageRecord], None]
     dry_run: bool = False
+    arm_model: ArmName = "UR5e"
     stopped: Callable[[], bool] = lambda: False

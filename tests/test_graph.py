@@ -51,7 +51,7 @@ def test_a_run_goes_on_until_it_has_an_outcome():
 
 
 def bench(store: RunStore) -> Workbench:
-    fields = dict.fromkeys(("cell", "understand", "grounder", "fallback", "limits"))
+    fields = dict.fromkeys(("cell", "arm", "understand", "grounder", "fallback", "limits"))
     return Workbench(
         **fields,
         store=store,
