@@ -175,9 +175,13 @@ def _best(bench: Workbench, parts: list[PartMask]) -> PartMask:
 
 def lift(bench: Workbench, state: GraspState) -> Done:
     """Mask x depth -> clouds of the part, its object and the obstacles, in the base frame."""
+    from affordagent.robot.arms import ARMS
+    from affordagent.tools.depth_projection import HAND_M, check_table_height
     from affordagent.tools.depth_projection import lift as project
 
-    cloud = project(bench.store.get("frame"), bench.store.get("table"), bench.store.get("part_mask"))
+    frame, table, part = (bench.store.get(name) for name in ("frame", "table", "part_mask"))
+    cloud = project(frame, table, part, ARMS[bench.arm_model].reach_m + HAND_M)
+    check_table_height(cloud.table_z_m, bench.limits.table_z_m)
     bench.store.put("cloud", cloud)
     message = f"{len(cloud.part)} points of the part, {100 * cloud.valid_fraction:.0f} % of its pixels have depth"
     return Done(message, {"part_points": len(cloud.part), "valid_fraction": cloud.valid_fraction})

@@ -20,12 +20,19 @@ OBSTACLE_VOXEL_M = 0.004
 OWN_SHARE = 0.7  # of a proposal under the object's mask: the rest of it is the same object
 PART_VOXEL_M = 0.0015
 OBJECT_VOXEL_M = 0.003
-REACH_M = (0.18, 1.1)  # obstacles nearer to the base's axis are the robot itself, further ones are out of reach
+HAND_M = 0.25  # from the flange to the fingertips
+REACH_M = (
+    0.18,
+    0.85 + HAND_M,
+)  # obstacles nearer to the base's axis are the robot itself, further ones are out of reach
 OBSTACLE_TOP_M = 0.8
+TABLE_DRIFT_M = 0.03
 
 
-def lift(frame: RgbdFrame, scene: TableScene, part: PartMask) -> PartCloud:
+def lift(frame: RgbdFrame, scene: TableScene, part: PartMask, reach_m: float = REACH_M[1]) -> PartCloud:
     """Mask x depth -> points in the base frame.
+
+    reach_m: of the hand from the base's axis; nothing further away is an obstacle.
 
     The mask's rim (1 px) is dropped where enough remains, as are flying pixels and table points. Obstacles are all
     other points above the table within reach of the arm; the arm itself is assumed out of view.
@@ -68,7 +75,7 @@ def lift(frame: RgbdFrame, scene: TableScene, part: PartMask) -> PartCloud:
         part=transform_points(T, part_points),
         part_normals=normals @ T[:3, :3].T,
         object=transform_points(T, object_points),
-        obstacles=_obstacles(frame, scene, whole, points, usable),
+        obstacles=_obstacles(frame, scene, whole, points, usable, reach_m),
         table_z_m=_table_z(T, scene.plane_camera, object_points.mean(0)),
         camera_position=T[:3, 3].copy(),
         valid_fraction=fraction,
@@ -171,14 +178,31 @@ def _check_transparent(scene: TableScene, mask: Mask) -> None:
         )
 
 
-def _obstacles(frame: RgbdFrame, scene: TableScene, own: Mask, points: Array, usable: Mask) -> Array:
+def check_table_height(table_z_m: float, stated_z_m: float) -> None:
+    """Is the table where the settings have it?
+
+    Raises:
+        StageFailure: ("lift", "calibration.drift"): it is seen more than TABLE_DRIFT_M away.
+    """
+    if abs(table_z_m - stated_z_m) > TABLE_DRIFT_M:
+        raise StageFailure(
+            "lift",
+            "calibration.drift",
+            f"the table is seen at z = {table_z_m:.3f} m, the settings say table_z_m = {stated_z_m:.3f}, limit "
+            f"{TABLE_DRIFT_M} m apart: calibrate the camera again, or correct [limits] table_z_m",
+            seen_m=round(table_z_m, 4),
+            stated_m=stated_z_m,
+        )
+
+
+def _obstacles(frame: RgbdFrame, scene: TableScene, own: Mask, points: Array, usable: Mask, reach_m: float) -> Array:
     """(K, 3) base-frame points above the table that are not the object."""
     assert frame.T_base_camera is not None
     own = cv2.dilate(own.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # the object's blurred rim is no obstacle
     clear = np.maximum(0.006, 4 * noise_sigma(scene.height_m, frame.depth_m))
     base = transform_points(frame.T_base_camera, points[usable & ~own & (scene.height_m > clear)])
     radius = np.linalg.norm(base[:, :2], axis=1)
-    near = (radius > REACH_M[0]) & (radius < REACH_M[1]) & (base[:, 2] < OBSTACLE_TOP_M)
+    near = (radius > REACH_M[0]) & (radius < reach_m) & (base[:, 2] < OBSTACLE_TOP_M)
     return _cleaned(voxel_downsample(base[near], OBSTACLE_VOXEL_M), 0.015, 3)
 
 
