@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -71,6 +72,22 @@ def rotation_between(T_base_a: Rows, T_base_b: Rows) -> list[float]:
     return pose_of_rows(rows)[3:]
 
 
+@lru_cache(maxsize=8)  # within a tick the same joints are asked for several times
+def _frames(a_m: tuple[float, ...], d_m: tuple[float, ...], q: tuple[float, ...]) -> tuple[Rows, ...]:
+    rows = IDENTITY
+    frames = [rows]
+    for i in range(6):
+        ct, st, ca, sa = math.cos(q[i]), math.sin(q[i]), _COS_ALPHA[i], _SIN_ALPHA[i]
+        link: list[float] = []
+        for k in (0, 4, 8):
+            x, y, z, p = rows[k : k + 4]
+            along, across = x * ct + y * st, y * ct - x * st
+            link += (along, across * ca + z * sa, z * ca - across * sa, along * a_m[i] + z * d_m[i] + p)
+        rows = tuple(link)
+        frames.append(rows)
+    return tuple(frames)
+
+
 class Kinematics:
     """Of one arm with its tool. T_flange_tcp: the tool as rows, set by the program (`setTcp`)."""
 
@@ -78,21 +95,9 @@ class Kinematics:
         self._a_m, self._d_m = ARMS[arm].a_m, ARMS[arm].d_m
         self.T_flange_tcp = IDENTITY
 
-    def frames(self, q: Sequence[float]) -> list[Rows]:
+    def frames(self, q: Sequence[float]) -> tuple[Rows, ...]:
         """T_base_0 to T_base_6: the base, the six links; the last is the flange."""
-        rows = IDENTITY
-        frames = [rows]
-        for i in range(6):
-            ct, st, ca, sa = math.cos(q[i]), math.sin(q[i]), _COS_ALPHA[i], _SIN_ALPHA[i]
-            a_m, d_m = self._a_m[i], self._d_m[i]
-            link: list[float] = []
-            for k in (0, 4, 8):
-                x, y, z, p = rows[k : k + 4]
-                along, across = x * ct + y * st, y * ct - x * st
-                link += (along, across * ca + z * sa, z * ca - across * sa, along * a_m + z * d_m + p)
-            rows = tuple(link)
-            frames.append(rows)
-        return frames
+        return _frames(self._a_m, self._d_m, tuple(q))
 
     def flange(self, q: Sequence[float]) -> Rows:
         """T_base_flange at joints (6,) rad."""
@@ -121,8 +126,10 @@ class Kinematics:
         """Velocity of the tcp (6,): m/s and rad/s, base frame."""
         if not any(qd):
             return [0.0] * 6
-        columns = self._columns(q)
-        return [sum(column[k] * rate for column, rate in zip(columns, qd, strict=True)) for k in range(6)]
+        a, b, c, d, e, f = qd
+        return [
+            i * a + j * b + k * c + m * d + n * e + o * f for i, j, k, m, n, o in zip(*self._columns(q), strict=True)
+        ]
 
     def inverse(self, T_base_tcp: Rows, near: Array, *, iterations: int = 60, tolerance: float = 1e-7) -> Array | None:
         """Joints (6,) that bring the tcp there, by Newton steps from `near`; None where that does not converge. The
