@@ -12,7 +12,7 @@ from raycast import Box, raycast, with_noise
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import Mask, PartCloud, PartMask, RgbdFrame
-from affordagent.tools.depth_projection import flying, lift, voxel_downsample
+from affordagent.tools.depth_projection import check_table_height, flying, lift, voxel_downsample
 from affordagent.tools.table import find_objects
 
 BLOCK = Box((0.45, 0.05), (0.08, 0.06, 0.10), 0.4)
@@ -108,6 +108,14 @@ def test_failures_are_typed() -> None:
     assert failing(frame, mask, depth).code == "depth.noisy"
     assert failing(frame, np.zeros_like(mask)).code == "grounding.empty_mask"
     assert failing(replace(frame, T_base_camera=None), mask).code == "calibration.pose"
+
+
+def test_a_table_that_is_not_where_the_settings_have_it() -> None:
+    check_table_height(0.029, 0.0)
+    check_table_height(-0.12, -0.1)
+    with pytest.raises(StageFailure, match=r"seen at z = 0.035 m.*table_z_m = 0.000.*limit 0.03") as caught:
+        check_table_height(0.035, 0.0)
+    assert caught.value.code == "calibration.drift"
 
 
 def test_voxels_keep_the_mean() -> None:

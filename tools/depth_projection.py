@@ -21,10 +21,7 @@ OWN_SHARE = 0.7  # of a proposal under the object's mask: the rest of it is the 
 PART_VOXEL_M = 0.0015
 OBJECT_VOXEL_M = 0.003
 HAND_M = 0.25  # from the flange to the fingertips
-REACH_M = (
-    0.18,
-    0.85 + HAND_M,
-)  # obstacles nearer to the base's axis are the robot itself, further ones are out of reach
+REACH_M = (0.18, 0.85 + HAND_M)  # nearer to the base's axis is the robot itself, further is out of a UR5's reach
 OBSTACLE_TOP_M = 0.8
 TABLE_DRIFT_M = 0.03
 
