@@ -45,8 +45,9 @@ class UrArm:
     the first `grip`.
 
     Raises:
-        StageFailure: by `with`: ("execute", code) with execution.comms (nobody answers), execution.local_control, or
-            calibration.tcp (the controller has another arm or tcp than the settings).
+        StageFailure: by `with`: ("execute", code) with execution.comms (nobody answers), execution.local_control,
+            execution.program, execution.gripper, or calibration.tcp (the controller has another arm or tcp than the
+            settings). An arm that is stopped or off is no failure yet: `make_ready` sees to it.
         AffordAgentError: by `with`: ur_rtde is not installed.
     """
 
@@ -66,6 +67,7 @@ class UrArm:
         self._facts = ARMS[config.model]
         self._board: Board | None = None
         self._link: Link | None = None
+        self._uploaded = False  # by the present worker
         self._fingers: GripperState | None = None
         self._move: FingerMove | None = None
 
@@ -73,9 +75,9 @@ class UrArm:
         self._board = Board()
         try:
             self._connect()
-            self.gripper.connect()
             fault = fault_of(self._state())
-            if fault is not None and fault[0] == "execution.program":
+            if fault is None or fault[0] == "execution.program":  # otherwise `make_ready` sees to it
+                self.gripper.connect()
                 self._prepare()
         except BaseException:
             self.__exit__()
@@ -116,9 +118,9 @@ class UrArm:
             StageFailure: ("execute", "execution.comms"): the last state is too old to act on; ("execute",
                 "execution.gripper"): the gripper does not answer.
         """
-        state = self._present_state()
+        self._present_state()
         self._fingers = self.gripper.read()
-        return self._arm_state(state)
+        return self._arm_state(self._present_state())
 
     def follow(self, trajectory: JointTrajectory, phase: str) -> MotionResult:
         """Stream the trajectory and wait until the arm is at rest at its end.
@@ -214,6 +216,7 @@ class UrArm:
         if self._link is not None:
             self._link.end()
             self._link = None
+        self._uploaded = False
         with Dashboard(self.host) as dashboard:
             if not dashboard.is_remote():
                 raise diagnose("execution.local_control").as_failure()
@@ -239,7 +242,11 @@ class UrArm:
             raise StageFailure("execute", "calibration.tcp", message, controller=says, settings=wanted)
 
     def _prepare(self) -> None:
-        """Our program on the controller, with tcp, payload and watchdog, and a check that both mean the same tcp."""
+        """Our program on the controller, with tcp, payload and watchdog, and a check that both mean the same tcp. Each
+        upload takes a new worker (see `Worker.prepare`)."""
+        if self._uploaded:
+            self._connect()
+        self._uploaded = True
         R, p = Rotation.from_matrix(self.T_flange_tcp[:3, :3]), self.T_flange_tcp[:3, 3]
         answer = self._ask(
             "prepare",
@@ -292,7 +299,7 @@ class UrArm:
         with contextlib.suppress(StageFailure), Dashboard(self.host, _DASHBOARD_S) as dashboard:
             dashboard.ask("stop")
         if self._link is not None:
-            self._link.end()
+            self._link.kill()
 
     def _is_remote(self) -> bool:
         try:

@@ -45,7 +45,9 @@ class Ur5Cell:
     def __init__(self, host: str, config: Ur5Config, camera: CameraConfig, limits: MotionLimits) -> None:
         self.name = f"ur5:{host}"
         self.host, self.config, self.camera_config, self.limits = host, config, camera, limits
-        gripper = open_gripper(config.gripper, host, lambda pin, on: self.arm.set_output(pin, on))
+        gripper = open_gripper(
+            config.gripper, host, lambda pin, on: self.arm.set_output(pin, on), config.gripper_counts
+        )
         self.arm = UrArm(host, config, gripper, T_FLANGE_TCP, limits.tcp_force_n, limits.gripper_force_n)
         self._camera: Camera | None = None
         self._open = ExitStack()

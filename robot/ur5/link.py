@@ -25,7 +25,7 @@ class WorkerLost(Exception):
 
 
 class Link:
-    """A worker process and the memory it publishes to. One thread asks; `state` and `ask_stop` are for any thread.
+    """A worker process and the memory it publishes to. One thread asks; `state`, `alive` and `kill` are for any thread.
 
     outputs: also connect for digital outputs. lost_s: silence of the controller that ends the link.
 
@@ -107,10 +107,18 @@ class Link:
             raise WorkerLost(answer["lost"])
         return answer
 
-    def end(self) -> int:
-        """Kill the worker. The controller's watchdog then stops the arm. Returns its exit code."""
+    def kill(self) -> None:
+        """From any thread. The controller's watchdog then stops the arm; who waits for an answer gets WorkerLost."""
         self._process.kill()
-        return self._clean_up()
+
+    def end(self) -> int:
+        """Kill the worker and clean up. Returns its exit code."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        return self._process.wait()
 
     def close(self) -> None:
         """Let the worker end our program and leave; kill it when it does not."""
@@ -120,13 +128,6 @@ class Link:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(LEAVE_S)
         self.end()
-
-    def _clean_up(self) -> int:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        return self._process.wait()
 
 
 def _how(code: int) -> str:

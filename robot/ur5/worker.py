@@ -151,10 +151,13 @@ class Worker:
     def prepare(
         self, tcp: list[float], payload_kg: float, cog_m: list[float], watchdog_hz: float, zero_force: bool
     ) -> dict[str, Any]:
-        """Upload our program, wait for it, and set tcp, payload and watchdog. Another program is left alone."""
+        """Upload our program, wait for it, and set tcp, payload and watchdog. Another program is left alone.
+
+        Once in the life of a worker: the client's constructor clears the command register of the controller, its
+        `reuploadScript` does not, and the new program would servo on to the last set-point of the old one.
+        """
         from rtde_control import RTDEControlInterface
 
-        self._watched = False
         state = self.fresh()
         end_s = state.stamp_s + _OTHER_PROGRAM_S
         while state.runtime_state != STOPPED:  # ours, of a worker that died, ends within 1 / watchdog_hz
@@ -162,13 +165,10 @@ class Worker:
                 return _failed("execution.program", "another program runs on the controller: end it on the pendant")
             state = self.fresh()
         _allow(CONNECT_S)
-        if self._control is None:
-            try:
-                self._control = RTDEControlInterface(self._host, 1 / PERIOD_S)
-            except RuntimeError as error:
-                return _failed("execution.program", f"the controller did not start our program: {error}")
-        else:
-            self._control.reuploadScript()
+        try:
+            self._control = RTDEControlInterface(self._host, 1 / PERIOD_S)
+        except RuntimeError as error:
+            return _failed("execution.program", f"the controller did not start our program: {error}")
         end_s = time.monotonic() + _PROGRAM_S
         while not self._control.isProgramRunning():
             self.turn()
