@@ -31,12 +31,14 @@ _POLL_S = 0.02
 @dataclass(frozen=True)
 class GripperState:
     """width_m: opening between the pads; NaN where the gripper cannot tell. holding: its own object detection, None
-    where it has none. moving: still on the way. fault: what is wrong and the mend, None when nothing is."""
+    where it has none. moving: still on the way. fault: what is wrong and the mend, None when nothing is. active: ready
+    to move; otherwise `activate` makes it so."""
 
     width_m: float
     holding: bool | None
     moving: bool
     fault: str | None = None
+    active: bool = True
 
 
 class Gripper(Protocol):
@@ -84,6 +86,7 @@ FAULTS: dict[int, Fault] = {  # of register FLT
     14: Fault("overcurrent", "free the fingers, then activate it"),
     15: Fault("automatic release ended", "activate it"),
 }
+_NOT_ACTIVATED = (0, 5, 7)
 _RESET, _ACTIVE = 0, 3  # STA
 _MOVING, _AT_TARGET = 0, 3  # OBJ; 1 and 2 are an object while opening and closing
 
@@ -114,8 +117,11 @@ class RobotiqGripper:
 
     def activate(self) -> None:
         """Reset and activate the hand when it is not active or has a fault. It then closes and opens once."""
-        if self._get("STA") == _ACTIVE and not self._get("FLT"):
-            return
+        if self._get("STA") != _ACTIVE or self._get("FLT"):
+            self.reset()
+
+    def reset(self) -> None:
+        """Activate the hand anew, whatever its state: it closes and opens once, and what it holds falls."""
         self._moving = False
         self._link.set(ACT=0, ATR=0)
         self._wait("did not reset", _RESET_S, lambda: self._get("ACT") == 0 and self._get("STA") == _RESET)
@@ -152,8 +158,10 @@ class RobotiqGripper:
 
     def _judge(self, status: int, fault: int, goes: int, contact: int, count: int) -> GripperState:
         width_m = self._width_m(count)
+        if status != _ACTIVE and fault in _NOT_ACTIVATED:
+            return GripperState(width_m, None, False, active=False)
         if fault or status != _ACTIVE:
-            return GripperState(width_m, None, False, _describe(fault or 7))
+            return GripperState(width_m, None, False, _describe(fault))
         if not goes:  # stopped: OBJ means nothing
             return GripperState(width_m, None, False)
         now_s = time.monotonic()

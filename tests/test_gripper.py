@@ -135,7 +135,8 @@ def test_without_power(emulator, gripper):
         gripper.read()
     assert caught.value.code == "execution.gripper"
     emulator.admin.clear()
-    assert "not activated" in gripper.read().fault
+    state = gripper.read()
+    assert (state.active, state.fault, state.holding) == (False, None, None)
     with pytest.raises(StageFailure, match="not activated"):
         gripper.move(0.0, 60.0)
 

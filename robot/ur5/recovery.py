@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,10 @@ _GUIDE: dict[str, tuple[str, str, tuple[str, ...], bool]] = {
         "The controller reports a safety violation or fault",
         _BRAKED,
         (
-            "Read the message on the pendant (Log) and mend its cause; a fault that comes back is for the integrator",
+            "Read the message on the pendant (Log) and mend its cause; from safety mode RECOVERY, move the arm back "
+            "inside its limits with freedrive",
             "`affordagent recover` restarts the safety system and switches the arm on, asking before each",
+            "A fault that comes back is for the robot's integrator",
         ),
         False,
     ),
@@ -114,7 +116,10 @@ _GUIDE: dict[str, tuple[str, str, tuple[str, ...], bool]] = {
     "execution.gripper": (
         "The gripper has a fault",
         "The arm stands; what the gripper held may fall.",
-        ("Free the fingers", "`affordagent recover` activates the gripper, asking before; it opens and closes then"),
+        (
+            "Free the fingers; or, when it does not answer, check its cable and that Robotiq's URCap is installed",
+            "`affordagent recover` activates the gripper, asking before; it closes and opens then",
+        ),
         False,
     ),
 }
@@ -162,6 +167,81 @@ def read_condition(dashboard: Dashboard) -> Condition:
     """Ask for all that a diagnosis needs."""
     mode, safety = (dashboard.ask(name).rpartition(":")[2].strip() for name in ("robotmode", "safetymode"))
     return Condition(mode, safety, dashboard.ask("programState"), dashboard.is_remote())
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One step towards readiness that a person must agree to. command: for the dashboard server; None = only wait.
+    within_s: until `ended`."""
+
+    question: str
+    command: str | None
+    within_s: float
+    ended: Callable[[Condition], bool]
+
+
+def remedy_for(condition: Condition) -> Remedy | None:
+    """What the dashboard server can do about a condition, one step at a time; None when only a person at the robot can.
+    A protective stop is unlocked with `unlock_protective_stop` behind it."""
+    mode, safety = condition.robot_mode, condition.safety_mode
+    if safety == "PROTECTIVE_STOP":
+        return Remedy(
+            "Does nothing and nobody touch the arm? Unlock the protective stop?",
+            "unlock protective stop",
+            UNLOCK_S,
+            lambda c: c.safety_mode != "PROTECTIVE_STOP",
+        )
+    if safety in ("VIOLATION", "FAULT"):
+        return Remedy(
+            "Is the cause mended? Restart the safety system?",
+            "restart safety",
+            60.0,
+            lambda c: c.safety_mode in ("NORMAL", "REDUCED") and c.robot_mode not in ("BOOTING", "DISCONNECTED"),
+        )
+    if safety not in ("NORMAL", "REDUCED") or not condition.remote:
+        return None
+    if mode == "POWER_OFF":
+        return Remedy(
+            "Is everybody clear of the arm? Switch it on?",
+            "power on",
+            60.0,
+            lambda c: c.robot_mode in ("IDLE", "RUNNING"),
+        )
+    if mode == "IDLE":
+        return Remedy(
+            "The arm may sink by a few millimetres. Release the brakes?",
+            "brake release",
+            30.0,
+            lambda c: c.robot_mode == "RUNNING",
+        )
+    if mode in ("BOOTING", "POWER_ON"):
+        return Remedy("Wait for the arm?", None, 60.0, lambda c: c.robot_mode not in ("BOOTING", "POWER_ON"))
+    return None
+
+
+def apply(host: str, remedy: Remedy) -> Condition:
+    """Do it and wait for its effect. Returns the condition after it.
+
+    Raises:
+        StageFailure: ("execute", `execution.*`): it had no effect in time; execution.comms: no answer.
+    """
+    with Dashboard(host) as dashboard:
+        answer = ""
+        if remedy.command == "unlock protective stop":
+            unlock_protective_stop(dashboard)
+        elif remedy.command is not None:
+            dashboard.ask("close safety popup")
+            answer = dashboard.ask(remedy.command)
+        end_s = time.monotonic() + remedy.within_s
+        condition = read_condition(dashboard)
+        while not remedy.ended(condition):
+            if time.monotonic() > end_s:
+                diagnosis = condition.diagnosis() or diagnose("execution.power_off")
+                what = f"{diagnosis.what}; '{remedy.command}' had no effect in {remedy.within_s:.0f} s ({answer})"
+                raise replace(diagnosis, what=what).as_failure()
+            time.sleep(_POLL_S)
+            condition = read_condition(dashboard)
+    return condition
 
 
 def unlock_protective_stop(dashboard: Dashboard) -> None:

@@ -71,6 +71,7 @@ class Status:
         if gripper is not None:
             width_m = None if math.isnan(gripper.width_m) else round(gripper.width_m, 5)
             facts["gripper"] = {"width_m": width_m, "holding": gripper.holding, "fault": gripper.fault}
+            facts["gripper"]["active"] = gripper.active
         return facts
 
 
