@@ -214,6 +214,7 @@ def _home(args: argparse.Namespace) -> int:
     from affordagent.robot.safety import SafeArm
     from affordagent.robot.ur5.cell import Ur5Cell
     from affordagent.robot.ur5.commander import Commander
+    from affordagent.robot.ur5.recovery import steps_after
     from affordagent.tools.motion.plan_home import plan_home
 
     settings, host = _load(args, speed=args.speed)
@@ -237,6 +238,8 @@ def _home(args: argparse.Namespace) -> int:
             result = arm.follow(motion, f"home_{number}")
             if not result.reached:
                 print(f"motion {number} of {len(motions)} ended early: {result.code}: {result.message}")
+                for step in steps_after(result.code or ""):
+                    print(f"  - {step}")
                 return NOT_READY
     print("the arm is in the look posture")
     return READY

@@ -140,10 +140,14 @@ def _report(result: RunResult, args: argparse.Namespace, session: Session | None
 
 
 def _show(result: RunResult, args: argparse.Namespace) -> int:
+    from affordagent.robot.ur5.recovery import steps_after
+
     if args.json:
         print(json.dumps(result.as_json()))
         return result.exit_code
     print(f"{result.outcome}: {(result.failure or result.stages[-1])['message']}")
+    for step in steps_after(result.failure["code"]) if result.failure else ():
+        print(f"  - {step}")
     print(f"run folder: {result.run_dir}")
     report = result.run_dir / "report.html"
     if report.is_file():

@@ -144,6 +144,11 @@ def diagnose(code: str, detail: str = "") -> Diagnosis:
     return Diagnosis(code, f"{what} ({detail})" if detail else what, safe, steps, automatic)
 
 
+def steps_after(code: str) -> tuple[str, ...]:
+    """What a person does after a run that ended with this code; () where the arm needs nobody."""
+    return _GUIDE[code][2] if code in _GUIDE else ()
+
+
 @dataclass(frozen=True)
 class Condition:
     """What the dashboard server says. robot_mode, safety_mode: its words, e.g. RUNNING and NORMAL."""
