@@ -1,9 +1,9 @@
 """A recorded RGB-D frame as a cell without an arm: `PREFIX_color.png`, `PREFIX_depth.png`, `PREFIX_camera.json`.
 
 camera.json: width, height, fx, fy, cx, cy (pixels), depth_unit_m (metres a depth count), and optionally depth_invalid
-(the count that means no reading, default 0), T_base_camera (4x4, row-major, see `core.geometry`) and serial (the
-camera's, text). The depth is aligned to the colour picture: 16-bit, one channel, same size. A frame is as old as the
-older of its two pictures.
+(the count that means no reading, default 0), T_base_camera (4x4, row-major, see `core.geometry`), serial (the camera's)
+and stamp_s (POSIX seconds of the picture; without it a frame is as old as the older of its two picture files). The
+depth is aligned to the colour picture: 16-bit, one channel, same size.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class FrameCell:
             depth_m=_metres(counts, facts, paths["depth.png"]),
             camera=camera,
             T_base_camera=_pose(facts, paths["camera.json"]),
-            stamp_s=min(paths[kind].stat().st_mtime for kind in ("color.png", "depth.png")),
+            stamp_s=_stamp_s(facts, [paths["color.png"], paths["depth.png"]]),
             source=self.name,
         )
 
@@ -218,6 +218,12 @@ def _metres(counts: NDArray[np.uint16], facts: dict[str, Any], path: Path) -> ND
         )
     depth_m[depth_m > FURTHEST_M] = 0.0
     return depth_m
+
+
+def _stamp_s(facts: dict[str, Any], pictures: list[Path]) -> float:
+    """When the picture was taken: never later than its files were written."""
+    written_s, said_s = min(path.stat().st_mtime for path in pictures), facts.get("stamp_s")
+    return min(written_s, float(said_s)) if isinstance(said_s, int | float) else written_s
 
 
 def _pose(facts: dict[str, Any], path: Path) -> Array | None:

@@ -70,7 +70,8 @@ def fresh(frame: RgbdFrame, stale_s: float) -> RgbdFrame:
 
 class FilesCamera:
     """Pictures that another program writes: PREFIX_color.png, PREFIX_depth.png, PREFIX_camera.json
-    (`robot.frame_cell`). T_base_camera is what camera.json says."""
+    (`robot.frame_cell`), each written elsewhere and then renamed, so that no half of one is read. T_base_camera is what
+    camera.json says."""
 
     def __init__(self, prefix: str | Path, stale_s: float = 1.0) -> None:
         self._cell, self._stale_s = FrameCell(prefix), stale_s

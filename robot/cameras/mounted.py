@@ -17,7 +17,8 @@ from affordagent.robot.cameras.camera import Camera
 from affordagent.robot.interface import ArmState
 
 AT_REST_RAD = 0.001  # between two readings around the picture: 0.9 mm at full reach
-_CLOCK_TICK_S = 0.02  # stamps of files are that coarse
+NEWER_WITHIN_S = 1.0  # pictures from files come at their own pace
+_CLOCK_TICK_S, _POLL_S = 0.02, 0.02  # stamps of files are that coarse
 
 
 class ArmReader(Protocol):
@@ -34,8 +35,11 @@ def look_at_rest(camera: Camera, arm: ArmReader) -> tuple[RgbdFrame, Array]:
             camera.stale (it was taken before the arm was asked).
     """
     before, asked_s = arm.read(), time.time()
-    frame, after = camera.look(), arm.read()
-    moved_rad = float(np.abs(after.positions - before.positions).max())
+    frame = camera.look()
+    while frame.stamp_s < asked_s - _CLOCK_TICK_S and time.time() < asked_s + NEWER_WITHIN_S:
+        time.sleep(_POLL_S)
+        frame = camera.look()
+    moved_rad = float(np.abs(arm.read().positions - before.positions).max())
     if moved_rad > AT_REST_RAD:
         raise StageFailure(
             "look",
@@ -47,8 +51,8 @@ def look_at_rest(camera: Camera, arm: ArmReader) -> tuple[RgbdFrame, Array]:
         raise StageFailure(
             "look",
             "camera.stale",
-            f"the picture is {asked_s - frame.stamp_s:.2f} s older than the arm's pose: it must be taken after the arm "
-            "has come to rest",
+            f"the picture is {asked_s - frame.stamp_s:.2f} s older than the arm's pose, and no newer one came within "
+            f"{NEWER_WITHIN_S:g} s: it must be taken after the arm has come to rest",
         )
     return frame, before.positions
 

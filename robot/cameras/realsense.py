@@ -73,9 +73,9 @@ class RealSenseCamera:
                 )
             self.serial = self._stream.serial
             for _ in range(WARM_UP_FRAMES):
-                frames = self._wait(self._stream)
-            profile = frames.get_color_frame() or self._whole_set(self._stream).get_color_frame()
-            self._maps = straightening(profile.get_profile().as_video_stream_profile().get_intrinsics())
+                self._wait(self._stream)
+            color = self._whole_set(self._stream).get_color_frame()
+            self._maps = straightening(color.get_profile().as_video_stream_profile().get_intrinsics())
         except StageFailure:
             self.__exit__()
             raise
@@ -162,7 +162,10 @@ def open_pipeline(serial: str) -> Stream:
         StageFailure: ("look", "camera.no_frame"): it is not there, or in use.
     """
     rs = sdk()
-    pipeline, config, context = rs.pipeline(), rs.config(), rs.context()
+    there = [device.get_info(rs.camera_info.serial_number) for device in rs.context().query_devices()]
+    if not there or (serial and serial not in there):
+        raise _no_start(serial, "it is not connected" if serial else "none is connected", there)
+    pipeline, config = rs.pipeline(), rs.config()
     if serial:
         config.enable_device(serial)
     config.enable_stream(rs.stream.color, *SIZE, rs.format.rgb8, RATE_HZ)
@@ -170,15 +173,18 @@ def open_pipeline(serial: str) -> Stream:
     try:
         device = pipeline.start(config).get_device()
     except RuntimeError as error:
-        there = [d.get_info(rs.camera_info.serial_number) for d in context.query_devices()]
-        raise StageFailure(
-            "look",
-            "camera.no_frame",
-            f"cannot start the RealSense {serial}: {error}. Connected: {', '.join(there) or 'none'}. Check the cable, "
-            "the serial in the settings, the udev rules, and that no other program uses it",
-        ) from error
+        raise _no_start(serial, str(error), there) from error
     scale_m = float(device.first_depth_sensor().get_depth_scale())
     return Stream(pipeline, device.get_info(rs.camera_info.serial_number), scale_m, pipeline.stop)
+
+
+def _no_start(serial: str, why: str, there: list[str]) -> StageFailure:
+    return StageFailure(
+        "look",
+        "camera.no_frame",
+        f"cannot start the RealSense {serial}: {why}. Connected: {', '.join(there) or 'none'}. Check the cable, the "
+        "serial in the settings, the udev rules, and that no other program uses it",
+    )
 
 
 def taken_s(frame: Any) -> float:
