@@ -14,12 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affordagent.core.errors import AffordAgentError
+from affordagent.robot.emulator.admin import AdminConnection
 from affordagent.robot.emulator.client import EmulatorClient
 from affordagent.robot.emulator.controller import Controller, Runtime, Safety
 from affordagent.robot.emulator.dashboard import DashboardConnection
+from affordagent.robot.emulator.faults import Faults, Link
 from affordagent.robot.emulator.plain_plant import PlainPlant
 from affordagent.robot.emulator.process import start_emulator
+from affordagent.robot.emulator.robotiq import Robotiq, RobotiqConnection
 from affordagent.robot.emulator.rtde import RtdeConnection
+from affordagent.robot.emulator.script_port import ScriptConnection
 from affordagent.robot.emulator.server import check_loopback
 from affordagent.robot.interface import LOOK_Q
 
@@ -424,3 +428,56 @@ def test_ur_rtde_drives_it(loopback, model, version):
         with EmulatorClient(host) as admin:
             kinds = [motion["kind"] for motion in admin.motions()]
         assert kinds == ["movej", "movel", "movej", "speed", "servo", "movej", "movej"]
+
+
+# ---- nonsense -------------------------------------------------------------------------------------------------------
+
+WORDS = [
+    "def f():", "end", "movej([1,2], a=1)", "movej(p[0,0,9,0,0,0])", "movel([nan,0,0,0,0,0])", "sleep(x)",
+    "stopj(nan)", "write_output_integer_register(99,1)", "set_digital_out(-1, True)", "SET POS", "SET POS 1e9", "GET",
+    "SET ACT 1 GTO", f"SET POS {'9' * 400}", "brake release", "unlock protective stop", "load", "popup", "power off",
+    '{"op": 3}', '{"op": "place"}', '{"op": "fault", "name": []}', '{"op": "object"}', "[[]]", "\udcff",
+    '{"op": "fault", "name": "slow", "factor": "x"}', '{"op": "force", "force_n": [1]}',
+]  # fmt: skip
+lines = st.lists(st.sampled_from(WORDS) | st.text(max_size=30), max_size=12)
+rtde_kinds = st.sampled_from("VvOISPU?")
+rtde_bodies = st.binary(max_size=40) | st.floats().map(lambda f: struct.pack(">d", f) + b"timestamp,")
+
+
+@settings(max_examples=60)
+@given(text=lines, messages=st.lists(st.tuples(rtde_kinds, rtde_bodies), max_size=8))
+def test_nonsense_does_not_end_it(text, messages):
+    """Whatever comes in on any port, the controller goes on ticking with the arm where it can be."""
+    c = controller()
+    server = Unconnected(c)
+    for connection in server.lines():
+        connection.feed("\n".join([*text, ""]).encode("utf-8", "surrogateescape"))
+    with Wire(c) as wire:
+        for kind, body in messages:
+            wire.tell(kind, body)
+        for _ in range(120):
+            c.tick()
+            server.gripper.tick()
+            wire.far.publish()
+    assert np.isfinite(c.plant.q).all()
+
+
+class Unconnected:
+    """What `server.Server` gives its admin connections, without sockets."""
+
+    def __init__(self, c):
+        self.controller, self.gripper = c, Robotiq(c)
+        self.faults = Faults(c, self.gripper, Link())
+        self.late, self.ticks, self.busy_s, self.quit = 0, 0, 0.0, False
+
+    def lines(self):
+        c = self.controller
+        for make in (
+            lambda sock: DashboardConnection(sock, c),
+            lambda sock: ScriptConnection(sock, c),
+            lambda sock: RobotiqConnection(sock, self.gripper),
+            lambda sock: AdminConnection(sock, self),
+        ):
+            near, far = socket.socketpair()
+            with near, far:
+                yield make(far)

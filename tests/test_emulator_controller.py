@@ -365,6 +365,15 @@ def test_what_is_not_emulated_is_not_swallowed(rig):
     assert any("not emulated: servoc()" in line for line in rig.said)
 
 
+@pytest.mark.parametrize("command", [Command.MOVEJ, Command.MOVEL, Command.SERVOJ, Command.SPEEDJ, Command.SPEEDL])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_targets_that_are_no_numbers_move_nothing(rig, command, bad):
+    rig.put(command, [bad, *HOME[1:], 0.5, 1.0, 0.008, 0.1, 300])
+    rig.run(0.2)
+    assert rig.c.runtime is Runtime.STOPPED
+    assert np.array_equal(rig.plant.q, HOME)
+
+
 def test_scripts_by_hand():
     rig = Rig()
     rig.c.load_script("def go():\n  movej([1.0,-1.57,1.57,-1.57,-1.57,0], a=2.0, v=1.0)\n  sleep(0.1)\nend\n")

@@ -72,7 +72,7 @@ class EmulatorClient:
         return self.request("place", q=[float(v) for v in q])["t"]
 
     def motions(self) -> list[dict[str, Any]]:
-        """All motions since the start, in the order they began: see `motion_log.Motion`."""
+        """All motions since the start, in the order they began: see `motion_log.MotionRecord`."""
         return self.request("motions")["motions"]
 
     def scene(self, name: str, seed: int) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class Controller:
 
     def release_brakes(self) -> None:
         """Powers the arm on first where that is needed."""
-        if self.mode is Mode.RUNNING or self.safety not in (Safety.NORMAL, Safety.PROTECTIVE_STOP):
+        if self.mode is Mode.RUNNING or self.safety is not Safety.NORMAL:
             return
         delay_s = 0.0 if self.mode is Mode.IDLE else POWER_ON_S
         self.power_on()
@@ -186,6 +186,8 @@ class Controller:
 
     def _start_pending(self, text: str) -> None:
         self._pending = None
+        if not self.accepts_scripts:  # no longer
+            return
         self.runtime, self.program_name = Runtime.PLAYING, name_of(text)
         script = ControlScript.recognise(self, text)
         self.program.start(MAIN, script.run() if script is not None else run_statements(self, text))

@@ -40,6 +40,11 @@ class SafetyStop(ScriptError):
     """The controller stops the arm: protective stop."""
 
 
+def _check_joints(name: str, q: Array) -> None:
+    if q.shape != (6,) or not (np.abs(q) <= MAX_JOINT_RAD).all():
+        raise ScriptError(f"{name}: {q.tolist()} are not six joints within range")
+
+
 class Motion:
     """The arm's set-points `q_cmd` (6,) rad and `qd_cmd` (6,) rad/s, and the motions that change them."""
 
@@ -61,7 +66,7 @@ class Motion:
 
     def end_tick(self) -> None:
         """Nobody moved the arm: brake."""
-        if not self.moved:
+        if not self.moved and not self.at_rest:
             self.qd_cmd = self._towards(np.zeros(6), BRAKE_RAD_S2)
             self.q_cmd = self.q_cmd + self.qd_cmd * self._dt_s
 
@@ -77,7 +82,7 @@ class Motion:
         if self.moved:
             raise ScriptError("another thread is already controlling the robot")
         qd = (q - self.q_cmd) / self._dt_s
-        if (np.abs(qd) > _OVERSPEED * self._rated_rad_s).any():
+        if not (np.abs(qd) <= _OVERSPEED * self._rated_rad_s).all():  # NaN, too
             raise SafetyStop(f"joint speed {np.abs(qd).max():.2f} rad/s is above what the joint can do")
         self.q_cmd, self.qd_cmd, self.moved = q, qd, True
 
@@ -99,6 +104,8 @@ class Motion:
 
     def _profile(self, length: float, speed: float, acceleration: float) -> Generator[float, None, None]:
         """Shares 0 to 1 of the way, one a tick."""
+        if not (math.isfinite(length) and math.isfinite(speed) and math.isfinite(acceleration)):
+            raise ScriptError("a motion's target, speed or acceleration is not a number")
         if length < 1e-9:
             return
         acceleration = max(acceleration, 1e-6)
@@ -128,8 +135,7 @@ class Motion:
     def movej(self, q: Sequence[float] | Array, speed: float, acceleration: float) -> Steps:
         """Straight in joint space; rad/s and rad/s^2 of the joint with the longest way."""
         start, goal = self.q_cmd.copy(), np.array(q, float)
-        if np.abs(goal).max() > MAX_JOINT_RAD:
-            raise ScriptError(f"movej: a joint at {np.abs(goal).max():.2f} rad is out of range")
+        _check_joints("movej", goal)
 
         def steps() -> Steps:
             for share in self._profile(float(np.abs(goal - start).max()), speed, acceleration):
@@ -167,6 +173,7 @@ class Motion:
         """Chase what `target` says now: joints (6,) rad and the look-ahead time, which is the lag."""
         while True:
             goal, lookahead_s = target()
+            _check_joints("servoj", goal)
             most = self._rated_rad_s * self.scale
             wanted = np.clip((goal - self.q_cmd) * (self.scale / max(lookahead_s, self._dt_s)), -most, most)
             self._move_at(self._towards(wanted, SERVO_RAD_S2))
@@ -176,6 +183,8 @@ class Motion:
         """Hold what `target` says now: is it of the joints (or the tcp), velocity (6,), acceleration."""
         while True:
             of_joints, velocity, acceleration = target()
+            if not np.isfinite(velocity).all():
+                raise ScriptError(f"speed: {velocity.tolist()} is not a velocity")
             velocity, acceleration = velocity * self.scale, max(acceleration, 0.01)
             if of_joints:
                 self._move_at(self._towards(velocity, acceleration))

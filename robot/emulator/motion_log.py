@@ -9,7 +9,7 @@ EPISODE_GAP_S = 0.25  # set-points further apart belong to two motions
 
 
 @dataclass
-class Motion:
+class MotionRecord:
     """kind: "movej", "movel", "servo", "speed" or "gripper". t0, t1: controller seconds of its first and last command
     (servo, speed) or of its begin and end; t1 is None while it goes on. start, end: joints (6,) in rad, or the opening
     (1,) in m, when it began and where it came to rest (or is now). target: asked for, None for servo and speed."""
@@ -29,16 +29,16 @@ class MotionLog:
     """The arm's and the gripper's motions in the order they began."""
 
     def __init__(self) -> None:
-        self._motions: list[Motion] = []
-        self._last: dict[bool, Motion] = {}  # is it the gripper's?
-        self._streamed: Motion | None = None  # the servo or speed motion that goes on
+        self._motions: list[MotionRecord] = []
+        self._last: dict[bool, MotionRecord] = {}  # is it the gripper's?
+        self._streamed: MotionRecord | None = None  # the servo or speed motion that goes on
 
-    def begin(self, kind: str, t: float, start: list[float], target: list[float] | None = None) -> Motion:
+    def begin(self, kind: str, t: float, start: list[float], target: list[float] | None = None) -> MotionRecord:
         """`start` is also where the motion before came to rest."""
         self.rest(kind == "gripper", start)
         if kind != "gripper":
             self.cut()
-        motion = Motion(kind, t, None, start, target=target)
+        motion = MotionRecord(kind, t, None, start, target=target)
         self._motions.append(motion)
         self._last[kind == "gripper"] = motion
         return motion

@@ -11,7 +11,7 @@ import socket
 
 from affordagent.robot.emulator.connections import LineConnection
 from affordagent.robot.emulator.controller import Controller, Mode
-from affordagent.robot.emulator.motion_log import Motion
+from affordagent.robot.emulator.motion_log import MotionRecord
 from affordagent.robot.gripper import (
     ROBOTIQ_CLOSED_COUNT,
     ROBOTIQ_FORCE_N,
@@ -25,7 +25,7 @@ _NEAR_M = 0.0015  # from the target, to be there
 _RESET, _ACTIVATING, _ACTIVE = 0, 1, 3  # STA
 _MOVING, _BLOCKED_OPENING, _BLOCKED_CLOSING, _AT_TARGET = 0, 1, 2, 3  # OBJ
 _FAULT_ACTIVATING, _FAULT_NOT_ACTIVATED = 5, 7  # FLT
-_NUMBER = re.compile(r"-?\d+(\.\d*)?$")
+_NUMBER = re.compile(r"-?\d{1,9}(\.\d*)?$")
 
 
 def width_of(count: float) -> float:
@@ -48,7 +48,7 @@ class Robotiq:
         self._registers = dict.fromkeys(("ACT", "GTO", "ATR", "ARD", "FOR", "STA", "FLT", "MOD", "LBP", "LRS"), 0)
         self._registers |= {"SPE": 255, "PRE": ROBOTIQ_OPEN_COUNT, "NCY": 0, "DST": 0}
         self._jammed = False
-        self._motion: Motion | None = None
+        self._motion: MotionRecord | None = None
 
     @property
     def powered(self) -> bool:

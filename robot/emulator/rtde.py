@@ -5,6 +5,7 @@ Source: Universal Robots, "Real-Time Data Exchange (RTDE) guide", protocol versi
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from affordagent.robot.emulator.controller import DIGITAL_OUTPUTS, Controller
 from affordagent.robot.emulator.rtde_fields import FORMATS, INPUTS, OUTPUTS, WIDTHS, Getter
 
 HEADER = struct.Struct(">HB")
+_MOST_HZ = 500.0
 
 
 class Message(IntEnum):
@@ -65,7 +67,12 @@ class RtdeConnection(Connection):
             if len(self.buffer) < size:
                 return
             body, self.buffer = self.buffer[HEADER.size : size], self.buffer[size:]
-            self._take(kind, body)
+            try:
+                self._take(kind, body)
+            except struct.error as error:
+                self._c.warn(f"RTDE: malformed message {kind}: {error}")
+                self.dead = True
+                return
 
     def _reply(self, kind: int, body: bytes) -> None:
         self.send(HEADER.pack(HEADER.size + len(body), kind) + body)
@@ -89,6 +96,9 @@ class RtdeConnection(Connection):
 
     def _set_up_outputs(self, frequency_hz: float, names: list[str]) -> None:
         types = [OUTPUTS[name][0] if name in OUTPUTS else "NOT_FOUND" for name in names]
+        if not 0 < frequency_hz <= _MOST_HZ:
+            self._reply(Message.SETUP_OUTPUTS, b"\x00" + ",".join(types).encode())
+            return
         if "NOT_FOUND" not in types:
             self._every = max(1, round(1 / (self._c.dt_s * frequency_hz)))
             self._outputs = [(OUTPUTS[name][1], OUTPUTS[name][0] in WIDTHS) for name in names]
@@ -129,11 +139,12 @@ class RtdeConnection(Connection):
         for kind, shift in (("standard", 0), ("configurable", 8), ("tool", DIGITAL_OUTPUTS - 2)):
             mask = fields.get(f"{kind}_digital_output_mask", 0)
             c.set_digital_out(mask << shift, fields.get(f"{kind}_digital_output", 0) << shift)
-        if fields.get("speed_slider_mask"):
-            c.slider = min(max(fields["speed_slider_fraction"], 0.0), 1.0)
+        fraction = fields.get("speed_slider_fraction", math.nan)
+        if fields.get("speed_slider_mask") and 0 <= fraction <= 1:
+            c.slider = fraction
         for i in (0, 1):
             if fields.get("standard_analog_output_mask", 0) >> i & 1:
-                c.analog_out[i] = fields[f"standard_analog_output_{i}"]
+                c.analog_out[i] = fields.get(f"standard_analog_output_{i}", c.analog_out[i])
 
     def publish(self) -> None:
         """Called once a tick: send the outputs when it is their turn."""

@@ -70,7 +70,10 @@ def run_statements(controller: Controller, text: str) -> Steps:
         call = _CALL.match(code)
         if call is None:
             raise ScriptError(f"not emulated: {code}")
-        yield from _call(controller, call[1], call[2])
+        try:
+            yield from _call(controller, call[1], call[2])
+        except (ValueError, IndexError, OverflowError) as error:
+            raise ScriptError(f"{code[:60]}: {error}") from error
     yield
 
 
