@@ -15,10 +15,10 @@ import numpy as np
 from affordagent.core.errors import StageFailure
 from affordagent.core.journal import Motion, MotionJournal
 from affordagent.core.types import GraspPlan, JointTrajectory
+from affordagent.robot.gripper import NOTHING_HELD_M
 from affordagent.robot.interface import Arm, ArmState, MotionResult
 from affordagent.tools.motion.trajectory import reverse
 
-NOTHING_HELD_M = 0.0015  # pads that close further than this hold nothing
 OPENED_WITHIN_M = 0.005
 HOLD_S = 2.0
 SAME_PLACE_RAD = 0.02  # as far from a goal as an arm that has reached it may be

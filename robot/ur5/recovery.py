@@ -108,7 +108,7 @@ _GUIDE: dict[str, tuple[str, str, tuple[str, ...], bool]] = {
         "It stops the arm by itself when our link ends, but nobody here can see that: look at the arm.",
         (
             "Check that the controller is on, the cable, and the address: `ping HOST`",
-            "Check that RTDE, the dashboard server and the secondary client are enabled (Settings, Security, Services)",
+            "Check that RTDE, the dashboard server and the real-time client are enabled (Settings, Security, Services)",
             "`affordagent arm` shows whether it answers again",
         ),
         False,
