@@ -3,13 +3,18 @@
 import json
 import math
 import os
+import re
+import shlex
 import time
+import tomllib
+from dataclasses import fields
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from affordagent.agent.cli import main
+from affordagent.agent.cli import build_parser, main
 from affordagent.agent.session import open_cell
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError, StageFailure
@@ -65,6 +70,8 @@ def write_picture(prefix, T_base_camera, age_s=0.0):
         os.utime(prefix.with_name(name), (time.time() - age_s,) * 2)
 
 
+CODES_OF_THE_ARM = ("protective_stop", "emergency_stop", "safeguard_stop", "safety_fault", "power_off", "local_control",
+                    "program", "comms", "gripper")  # fmt: skip
 T_BASE_CAMERA = look_at([0.5, 0.0, 0.9], [0.5, 0.01, 0.0])
 
 
@@ -227,3 +234,28 @@ def test_the_command_shows_the_arm(emulator, capsys):
     assert "control      local" in said
     assert "Remote Control" in said
     emulator.admin.fault("local_control", on=False)
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+PAGE = (Path(__file__).parents[1] / "docs" / "ur5.md").read_text()
+
+
+def test_the_settings_on_the_page_are_all_there_and_the_defaults():
+    values = tomllib.loads(re.search(r"```toml\n(.*?)```", PAGE, re.S)[1])
+    shown, defaults = Settings.model_validate(values), Settings(cell=values["cell"])
+    assert (shown.ur5, shown.limits, shown.speed, shown.confirm) == (
+        defaults.ur5, defaults.limits, defaults.speed, defaults.confirm)  # fmt: skip
+    for table, kind in (("ur5", Ur5Config), ("camera", CameraConfig), ("limits", MotionLimits)):
+        assert set(values[table]) == {field.name for field in fields(kind)}
+
+
+def test_the_page_has_every_code_that_needs_a_person():
+    assert all(f"`execution.{code}`" in PAGE for code in CODES_OF_THE_ARM)
+
+
+def test_every_command_on_the_page_exists():
+    commands = re.findall(r"^affordagent (.*?)(?:  +#.*)?$", PAGE, re.M)
+    assert len(commands) > 8
+    parser = build_parser()
+    for command in commands:
+        parser.parse_args(shlex.split(command))
