@@ -25,7 +25,8 @@ from affordagent.robot.sim.scene import Scene, build_spec, sample_scene
 FULL_GRIP_N = 44.0  # a pad presses so hard when the model's fingers close with all they have
 FORCE_FILTER_HZ = 10.0
 _SAME_M = 0.0005
-_REST_S = 0.1  # fingers that have not moved for so long have arrived
+_REST_S = 0.1  # fingers that have stayed within _TREMBLE_M for so long have arrived
+_TREMBLE_M = 0.0002
 OPS = ("scene", "snapshot", "phase", "log")
 
 
@@ -57,7 +58,7 @@ class ScenePlant:
         self._joints.limit_grip(1.0)
         self._contacts.clear()
         self._phase: str | None = None
-        self._opening_set_m = self._opening_goal_m = self._joints.opening_m
+        self._opening_set_m = self._opening_goal_m = self._rested_at_m = self._joints.opening_m
         self._finger_speed_m_s = 0.0
         self._resting_s = _REST_S
         self._force_n = np.zeros(3)
@@ -92,7 +93,7 @@ class ScenePlant:
             mujoco.mj_step(self._model, self._data)
             if self._phase is not None:
                 self._contacts.log(self._phase)
-            self._resting_s = self._resting_s + TIMESTEP_S if self._joints.fingers_rest else 0.0
+            self._watch_fingers()
         share = 1.0 - np.exp(-2 * np.pi * FORCE_FILTER_HZ * dt_s)
         self._force_n += share * (self._gripper_force_n() - self._force_n)
 
@@ -103,6 +104,14 @@ class ScenePlant:
             most_m = self._finger_speed_m_s * TIMESTEP_S
             self._opening_set_m += float(np.clip(left_m, -most_m, most_m))
             self._joints.set_fingers(self._opening_set_m)
+
+    def _watch_fingers(self) -> None:
+        """By their place, as a real gripper's encoder does: on a springy object they tremble at rest."""
+        opening_m = self._joints.opening_m
+        if abs(opening_m - self._rested_at_m) > _TREMBLE_M:
+            self._rested_at_m, self._resting_s = opening_m, 0.0
+        else:
+            self._resting_s += TIMESTEP_S
 
     def _gripper_force_n(self) -> Array:
         """(3,) sum of the contact forces on the gripper."""
@@ -128,7 +137,7 @@ class ScenePlant:
         opens = self._opening_goal_m > actual_m
         self._opening_set_m = actual_m if opens else min(self._opening_set_m, actual_m)  # a grip is not loosened
         self._joints.limit_grip(min(force_n / FULL_GRIP_N, 1.0))
-        self._resting_s = 0.0
+        self._rested_at_m, self._resting_s = actual_m, 0.0
 
     def place(self, q: Array) -> None:
         self._joints.put(q)
