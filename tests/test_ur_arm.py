@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from affordagent.robot.interface import READY_Q, MotionResult
 from affordagent.robot.ur5.arm import UrArm
 from affordagent.robot.ur5.cell import T_FLANGE_TCP
 from affordagent.robot.ur5.config import Ur5Config
+from affordagent.robot.ur5.link import Link, WorkerLost
+from affordagent.robot.ur5.state import Board
 
 CONFIG = Ur5Config(watchdog_hz=5.0)  # patient with a loaded machine
 PAN = np.array([1.0, 0, 0, 0, 0, 0])
@@ -309,7 +312,7 @@ def test_stop_when_the_worker_does_not_obey(arm, admin, emulator):
         arm.stop()
 
     result, stood_s = interrupted(emulator.host, arm, stop)
-    assert not result.reached
+    assert result.code == "execution.stopped"
     assert stood_s < STANDS_WITHIN_S
     assert admin.state()["runtime"] == "STOPPED"
     arm.make_ready()
@@ -334,6 +337,8 @@ from affordagent.robot.interface import READY_Q
 from affordagent.robot.ur5.arm import UrArm
 from affordagent.robot.ur5.cell import T_FLANGE_TCP
 from affordagent.robot.ur5.config import Ur5Config
+from affordagent.robot.ur5.link import Link, WorkerLost
+from affordagent.robot.ur5.state import Board
 
 with UrArm(sys.argv[1], Ur5Config(watchdog_hz=5.0), NoGripper(), T_FLANGE_TCP) as arm:
     print(arm._link.pid, flush=True)
@@ -476,6 +481,15 @@ def test_nobody_there():
         pass
     assert caught.value.code == "execution.comms"
     assert "127.255.255.3" in caught.value.message
+
+
+@pytest.mark.slow
+def test_a_controller_that_says_nothing(loopback):
+    """It accepts the connection and then hangs, as does the client: the kernel ends the worker."""
+    first, last = loopback.rsplit(".", 1)
+    host = f"{first}.{int(last) % 253 + 2}"
+    with closing(Board()) as board, socket.create_server((host, 30004)), pytest.raises(WorkerLost, match="hung"):
+        Link(host, board, outputs=False)
 
 
 def test_an_arm_that_is_off_is_connected_but_not_ready(alone, emulator):

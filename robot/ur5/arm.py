@@ -29,6 +29,7 @@ PREPARE_S, OUTPUT_S = 15.0, 3.0
 STOP_SEEN_S, STOP_REST_S = 0.2, 1.0
 _WATCH_S, _LATE_S = 0.02, 0.2
 _DASHBOARD_S = 0.5
+CAUSE_S = 0.3  # in which the controller says why
 
 
 class UrArm:
@@ -42,7 +43,8 @@ class UrArm:
 
     T_flange_tcp: (4, 4), set on the controller and checked against it. tcp_force_n: a motion ends when the force on the
     tcp exceeds it; None = not watched. gripper_force_n: of the fingers. The gripper is connected here and activated by
-    the first `grip`.
+    the first `grip`. read_only: for a dry run; nothing is uploaded, so that nothing can be sent, and the controller need
+    not be in remote control.
 
     Raises:
         StageFailure: by `with`: ("execute", code) with execution.comms (nobody answers), execution.local_control,
@@ -59,10 +61,12 @@ class UrArm:
         T_flange_tcp: Array,
         tcp_force_n: float | None = None,
         gripper_force_n: float = 60.0,
+        read_only: bool = False,
     ) -> None:
         self.host, self.config, self.gripper = host, config, gripper
         self.T_flange_tcp = check_rigid(T_flange_tcp, "T_flange_tcp")
         self.tcp_force_n, self.gripper_force_n = tcp_force_n, gripper_force_n
+        self.read_only = read_only
         self.recovery = Recovery(host, config.unlocks)
         self._facts = ARMS[config.model]
         self._board: Board | None = None
@@ -76,9 +80,10 @@ class UrArm:
         try:
             self._connect()
             fault = fault_of(self._state())
-            if fault is None or fault[0] == "execution.program":  # otherwise `make_ready` sees to it
+            if self.read_only or fault is None or fault[0] == "execution.program":  # else `make_ready` sees to it
                 self.gripper.connect()
-                self._prepare()
+                if not self.read_only:
+                    self._prepare()
         except BaseException:
             self.__exit__()
             raise
@@ -109,17 +114,21 @@ class UrArm:
         if not self._is_linked():
             self._connect()
             mended.append("opened the lost connection to the controller again")
-        return mended + self.recovery.make_ready(self._present_state, self._prepare)
+        return mended + self.recovery.make_ready(self._state_to_mend, self._prepare)
 
     def read(self) -> ArmState:
         """The present state.
 
         Raises:
             StageFailure: ("execute", "execution.comms"): the last state is too old to act on; ("execute",
-                "execution.gripper"): the gripper does not answer.
+                "execution.gripper"): the gripper does not answer, or what is behind that, such as
+                execution.power_off.
         """
         self._present_state()
-        self._fingers = self.gripper.read()
+        try:
+            self._fingers = self.gripper.read()
+        except StageFailure as failure:
+            raise StageFailure("execute", *self._cause(failure.code, failure.message)) from failure
         return self._arm_state(self._present_state())
 
     def follow(self, trajectory: JointTrajectory, phase: str) -> MotionResult:
@@ -218,7 +227,7 @@ class UrArm:
             self._link = None
         self._uploaded = False
         with Dashboard(self.host) as dashboard:
-            if not dashboard.is_remote():
+            if not self.read_only and not dashboard.is_remote():
                 raise diagnose("execution.local_control").as_failure()
             self._check_model(dashboard)
         try:
@@ -289,6 +298,8 @@ class UrArm:
         except WorkerLost as error:
             self._halt()
             code, message = _lost(self.host, str(error))
+            if self._open_board().stop_asked:
+                code, message = "execution.stopped", f"stopped on request, without the worker: {message}"
             return {"reached": False, "code": code, "message": message}
         except BaseException:  # Ctrl-C: the motion must not outlive the one who asked for it
             self.stop()
@@ -323,12 +334,21 @@ class UrArm:
         limit_s, from_s = self.config.stale_after_s, time.monotonic()
         while True:
             state = self._state()
+            if self._link is None or not self._link.alive:
+                raise StageFailure("execute", *_lost(self.host, "the driver's process has ended"))
             if state.age_s <= limit_s:
                 return state
-            if self._link is None or not self._link.alive or time.monotonic() - from_s > _LATE_S:
+            if time.monotonic() - from_s > _LATE_S:
                 what = f"the last state is {state.age_s:.2f} s old, limit {limit_s} s"
                 raise StageFailure("execute", *_lost(self.host, what))
             time.sleep(0.002)
+
+    def _state_to_mend(self) -> UrState:
+        """The present state for `make_ready`, whose failures tell a person what to do."""
+        try:
+            return self._present_state()
+        except StageFailure as failure:
+            raise diagnose(failure.code, failure.message).as_failure(host=self.host) from failure
 
     def _open_board(self) -> Board:
         if self._board is None:
@@ -372,9 +392,23 @@ class UrArm:
         return MotionResult(True, self._arm_state(self._state()), error_rad)
 
     def _failed(self, code: str, message: str, error_rad: float = 0.0) -> MotionResult:
-        if code == "execution.program" and not self._is_remote():
-            code, message = "execution.local_control", "somebody took the arm over at the pendant (local control)"
+        code, message = self._cause(code, message)
         return MotionResult(False, self._arm_state(self._state()), error_rad, code, message)
+
+    def _cause(self, code: str, message: str) -> tuple[str, str]:
+        """What is behind a failure: a program that ends and a gripper that does not answer may be the first sign of a
+        stop, of the power, of the link, or of somebody at the pendant, which the controller tells a moment later."""
+        if code not in ("execution.program", "execution.gripper"):
+            return code, message
+        end_s = time.monotonic() + CAUSE_S
+        while time.monotonic() < end_s:
+            blocked = self._blocked()
+            if blocked is not None and blocked[0] != "execution.program":
+                return blocked
+            time.sleep(_WATCH_S)
+        if code == "execution.program" and not self._is_remote():
+            return "execution.local_control", "somebody took the arm over at the pendant (local control)"
+        return code, message
 
 
 def _malformed(trajectory: JointTrajectory) -> str | None:

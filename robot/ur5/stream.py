@@ -113,6 +113,6 @@ class Stream:
             return None
         what = (
             f"the arm moves at {100 * (now_s - then_s) / (to_s - from_s):.0f} % of its speed, at least "
-            f"{100 * SLOWEST:.0f} % are needed: raise the speed slider on the pendant"
+            f"{100 * SLOWEST:.0f} % are needed: raise the pendant's speed slider, or see what keeps this computer busy"
         )
         return "execution.timeout", what

@@ -30,8 +30,7 @@ from affordagent.robot.ur5.stream import PERIOD_S, Stream
 
 LOOKAHEAD_S, GAIN = 0.1, 300.0  # of servoj
 STOP_M_S2 = 10.0  # deceleration of the tcp, the client's default
-HANG_S, CONNECT_S = 2.0, 10.0  # longest turn, longest connecting: then the process ends
-NICE = -10  # asked for, since a set-point that is late is of no use; without the right to it nothing changes
+HANG_S, CONNECT_S, UPLOAD_S = 2.0, 5.0, 10.0  # longest turn, connecting, upload: then the process ends
 BEAT_S = 0.02  # without news, a sign of life for the parent
 _TURN_S = 0.002
 _LONGEST_TURN_S = 0.05  # a turn that took longer was held up here: for the rest of it the link is not to blame
@@ -164,7 +163,7 @@ class Worker:
             if state.stamp_s > end_s:
                 return _failed("execution.program", "another program runs on the controller: end it on the pendant")
             state = self.fresh()
-        _allow(CONNECT_S)
+        _allow(UPLOAD_S)
         try:
             self._control = RTDEControlInterface(self._host, 1 / PERIOD_S)
         except RuntimeError as error:
@@ -193,7 +192,7 @@ class Worker:
             ("zeroFtSensor", lambda: not zero_force or control.zeroFtSensor()),
             ("setWatchdog", lambda: control.setWatchdog(watchdog_hz)),
         ):
-            _allow(CONNECT_S)
+            _allow(HANG_S)
             if not call():
                 return name
         return None
@@ -267,8 +266,6 @@ def main() -> NoReturn:
     answers = os.dup(1)
     os.dup2(2, 1)  # the client prints to stdout
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
     try:
         worker = Worker(options.host, Board(options.board), answers, options.lost_s, options.outputs)
         say(answers, {"ready": True})
