@@ -43,8 +43,8 @@ class UrArm:
 
     T_flange_tcp: (4, 4), set on the controller and checked against it. tcp_force_n: a motion ends when the force on the
     tcp exceeds it; None = not watched. gripper_force_n: of the fingers. The gripper is connected here and activated by
-    the first `grip`. read_only: for a dry run; nothing is uploaded, so that nothing can be sent, and the controller need
-    not be in remote control.
+    the first `grip`. read_only: for a dry run; nothing is uploaded or mended, so that nothing can be sent, and the
+    controller need not be in remote control.
 
     Raises:
         StageFailure: by `with`: ("execute", code) with execution.comms (nobody answers), execution.local_control,
@@ -114,6 +114,8 @@ class UrArm:
         if not self._is_linked():
             self._connect()
             mended.append("opened the lost connection to the controller again")
+        if self.read_only:
+            return mended
         return mended + self.recovery.make_ready(self._state_to_mend, self._prepare)
 
     def read(self) -> ArmState:
@@ -231,7 +233,7 @@ class UrArm:
                 raise diagnose("execution.local_control").as_failure()
             self._check_model(dashboard)
         try:
-            outputs = self.config.gripper.startswith("digital")
+            outputs = self.config.gripper.startswith("digital") and not self.read_only
             self._link = Link(self.host, self._open_board(), outputs, self.config.stale_after_s)
             self._fresh_state()
         except WorkerLost as error:
