@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TIP_M = (0.0, 0.0, 0.1734)  # of the closed fingers of a 2F-85 in the flange frame: 9.6 mm past the tcp
 
+KINEMATICS_HINT_MM = 1.0  # from here on it is worth saying
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser's `commands`."""
@@ -151,9 +153,13 @@ def _solve(args: argparse.Namespace) -> int:
     print(f"picture: {picture}")
     faults = solved.calibration.residuals.faults
     if faults:
+        arm_mm = solved.kinematics_mm
+        arm = f"This arm differs by {arm_mm:.1f} mm from a nominal one: collect the views near where it is to work. "
         raise poor(
-            f"not saved, too poor: {'; '.join(faults)}. Look at {picture}: leave out bad views (delete their files in "
-            f"{args.folder}), mount board and camera firmly, collect 15 to 20 views tilted to all sides"
+            f"not saved, too poor: {'; '.join(faults)}. Look at {picture}. "
+            + (arm if arm_mm > KINEMATICS_HINT_MM else "")
+            + f"Leave out bad views (delete their files in {args.folder}), mount board and camera firmly, collect 15 "
+            "to 20 views tilted to all sides"
         )
     solved.calibration.save(args.out)
     print(f'saved: {args.out}. In the settings: [camera] calibration = "{args.out}"')

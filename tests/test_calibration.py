@@ -308,6 +308,7 @@ def test_a_good_file_is_loaded(tmp_path: Path) -> None:
         ({"date": NOW + timedelta(days=1)}, "calibration.old", "in the future"),
         ({"residuals": GOOD.model_copy(update={"rms_px": 1.4})}, "calibration.poor", "1.40 px, limit 1 px"),
         ({"residuals": GOOD.model_copy(update={"consistency_mm": 6.0})}, "calibration.poor", "6.00 mm, limit 5 mm"),
+        ({"residuals": GOOD.model_copy(update={"spread_mm": 7.0})}, "calibration.poor", "place 7.00 mm, limit 5 mm"),
         ({"residuals": GOOD.model_copy(update={"views": 7})}, "calibration.poor", "7 views"),
         ({"residuals": GOOD.model_copy(update={"rotation_deg": (60.0, 9.0, 3.0)})}, "calibration.poor", "9 degrees"),
         ({"T": np.diag([1.0, 1, -1, 1]).tolist()}, "calibration.pose", "no right-handed rotation"),

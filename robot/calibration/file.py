@@ -80,6 +80,7 @@ class Residuals(_Frozen):
         for name, value, most, unit in (
             ("reprojection error", self.rms_px, MAX_RMS_PX, "px"),
             ("consistency", self.consistency_mm, MAX_CONSISTENCY_MM, "mm"),
+            ("uncertainty of the camera's place", self.spread_mm, MAX_CONSISTENCY_MM, "mm"),
         ):
             if not value <= most:  # NaN too
                 faults.append(f"{name} {value:.2f} {unit}, limit {most:g} {unit}")

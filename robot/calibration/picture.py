@@ -42,7 +42,7 @@ def save_picture(solved: Solved, folder: ViewFolder, path: Path) -> None:
     sheet = Image.new("RGB", (3 * _WIDTH + 4 * _GAP, 2 * _HEIGHT + 3 * _GAP), "white")
     for i, panel in enumerate(panels):
         sheet.paste(panel, (_GAP + i % 3 * (_WIDTH + _GAP), _GAP + i // 3 * (_HEIGHT + _GAP)))
-    sheet.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    sheet.save(path, optimize=True)
 
 
 class _Panel:
@@ -176,7 +176,7 @@ def _poses(found: HandEye, board: Board, camera: CameraIntrinsics) -> Image.Imag
         panel.line(points @ onto * scale + shift, color, width)
     for spot in flanges @ onto * scale + shift:
         panel.dot(spot, 2, _INK)
-    panel.text(shift + [6, 2], "base", size=13)
+    panel.text(shift - [36, 4], "base", size=13)
     return panel.done()
 
 
