@@ -392,6 +392,26 @@ def test_a_fault_stops_the_arm_and_is_mended(arm, admin, emulator, name):
     assert_goes_on(arm, admin)
 
 
+def test_a_safeguard_that_opens_for_a_moment(arm, admin, emulator):
+    """It pauses the program, and closing it lets the program go on: ours must not."""
+
+    def blink(client: EmulatorClient) -> None:
+        client.fault("safeguard_stop")
+        after(client, 0.03)
+        client.fault("safeguard_stop", on=False)
+
+    result, _ = interrupted(emulator.host, arm, blink)
+    assert result.code == "execution.safeguard_stop"
+    after(admin, 0.3)
+    stood_at = admin.state()["q"]
+    after(admin, 0.3)
+    assert admin.state()["q"] == stood_at
+    assert admin.state()["runtime"] == "STOPPED"
+    np.testing.assert_allclose(stood_at, result.state.positions, atol=0.1)
+    arm.make_ready()
+    assert_goes_on(arm, admin)
+
+
 def test_a_stalled_link(arm, admin, emulator):
     """Nothing comes through on any port: the controller's watchdog stops the arm; later all is well again."""
     result, stood_s = interrupted(emulator.host, arm, lambda client: client.fault("link_stall"))

@@ -21,7 +21,7 @@ from affordagent.robot.ur5.dashboard import Dashboard
 from affordagent.robot.ur5.fingers import FingerMove
 from affordagent.robot.ur5.link import Link, WorkerLost
 from affordagent.robot.ur5.recovery import Recovery, diagnose
-from affordagent.robot.ur5.state import Board, UrState, fault_of
+from affordagent.robot.ur5.state import PAUSED, STOPPED, Board, UrState, fault_of
 
 FINGERS_LEAVE_S = 5.0
 TCP_OFF_M, TCP_OFF_RAD = 0.010, math.radians(2)
@@ -154,6 +154,9 @@ class UrArm:
             force_limit_n=self.tcp_force_n,
         )
         if not answer["reached"]:
+            state = self._state()
+            if not state.has_control and state.runtime_state != STOPPED:  # paused, with its servoing under way
+                self._end_program()
             return self._failed(answer["code"], answer["message"], answer.get("max_error_rad", 0.0))
         self.recovery.succeeded()
         return self._reached(answer["max_error_rad"])
@@ -256,6 +259,8 @@ class UrArm:
         """Our program on the controller, with tcp, payload and watchdog, and a check that both mean the same tcp. Each
         upload takes a new worker (see `Worker.prepare`)."""
         if self._uploaded:
+            if self._state().runtime_state == PAUSED:  # ours: a safeguard or a person at the pendant paused it
+                self._end_program()
             self._connect()
         self._uploaded = True
         R, p = Rotation.from_matrix(self.T_flange_tcp[:3, :3]), self.T_flange_tcp[:3, 3]
@@ -309,10 +314,14 @@ class UrArm:
 
     def _halt(self) -> None:
         """End the program on the controller without the worker, and the worker, whose state is unknown."""
-        with contextlib.suppress(StageFailure), Dashboard(self.host, _DASHBOARD_S) as dashboard:
-            dashboard.ask("stop")
+        self._end_program()
         if self._link is not None:
             self._link.kill()
+
+    def _end_program(self) -> None:
+        """Without the worker. The watchdog does the same where the dashboard server does not answer."""
+        with contextlib.suppress(StageFailure), Dashboard(self.host, _DASHBOARD_S) as dashboard:
+            dashboard.ask("stop")
 
     def _is_remote(self) -> bool:
         try:

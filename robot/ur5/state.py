@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 RUNNING_MODE = 7  # robot_mode: brakes released
-STOPPED, PLAYING = 1, 2  # runtime_state
+STOPPED, PLAYING, PAUSED = 1, 2, 4  # runtime_state
 PROTECTIVE, RECOVERY, SAFEGUARD, VIOLATION, FAULT = 1 << 2, 1 << 3, 1 << 4, 1 << 8, 1 << 9  # of safety_status_bits
 EMERGENCY = 1 << 5 | 1 << 6 | 1 << 7
 AT_REST_RAD_S = 0.01

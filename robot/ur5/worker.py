@@ -217,12 +217,16 @@ class Worker:
         return {**answer, "max_error_rad": stream.error_rad(state)}
 
     def rest(self) -> UrState:
-        """End the servoing, so that no thread of our program goes on at the controller; let the arm come to rest."""
+        """End the servoing, so that no thread of our program goes on at the controller; let the arm come to rest.
+
+        A program whose servoing cannot be ended is given up: it may only be paused, and would go on by itself when a
+        safeguard closes. It is not fed any more, and the parent ends it.
+        """
         self._moving = False
         if self._board.stop_asked:
             self._board.obey_stop()
-        if fault_of(self._state()) is None:
-            self._control.servoStop(STOP_M_S2)
+        if fault_of(self._state()) is not None or not self._control.servoStop(STOP_M_S2):
+            self._watched = False
         state = self.fresh()
         end_s = state.stamp_s + _REST_S
         while not state.at_rest and state.stamp_s < end_s:
