@@ -228,7 +228,7 @@ class RobotiqGripper:
         if text == "?":
             raise gripper_failure(
                 "the gripper has no power or is not connected to the tool (the URCap answers '?'): switch the robot "
-                "on, and check the gripper's cable"
+                "on (`affordagent recover`), and check the gripper's cable"
             )
         if not (text.isdigit() and int(text) <= 255):
             raise gripper_failure(f"the gripper says {name} = {text!r}, must be 0 to 255: check the URCap's version")
