@@ -19,19 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_matrix import (
-    FAULTS,
-    STAGES,
-    STANDS_WITHIN_S,
-    START_Q,
-    Bench,
-    Cell,
-    Watch,
-    run_cell,
-    run_grasp,
-    small_plan,
-    wait_until,
-)
+from fault_bench import START_Q, Bench, Watch, run_grasp, small_plan, wait_until
+from fault_matrix import FAULTS, SEED, STAGES, STANDS_WITHIN_S, Cell, run_cell
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.journal import read_motions
@@ -39,10 +28,27 @@ from affordagent.core.types import JointTrajectory
 from affordagent.robot.interface import MotionResult
 from affordagent.tools.motion.trajectory import joint_motion
 
-SEED = 0
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 CELLS = [(fault, stage) for fault in FAULTS for stage in STAGES]
-FIRST = [(fault, STAGES[(3 * i + 2) % len(STAGES)]) for i, fault in enumerate(FAULTS)]  # one stage each, all stages
+FIRST = [
+    ("protective_stop", "to_pregrasp"),
+    ("emergency_stop", "open"),
+    ("safeguard_stop", "approach"),
+    ("violation", "idle"),
+    ("power_off", "to_pregrasp"),
+    ("local_control", "open"),
+    ("program_death", "close"),
+    ("link_drop", "to_pregrasp"),
+    ("link_refuse", "open"),
+    ("link_stall", "approach"),
+    ("worker_killed", "lift"),
+    ("worker_frozen", "to_pregrasp"),
+    ("person_stops", "approach"),
+    ("slow", "hold"),
+    ("crawl", "to_pregrasp"),
+    ("gripper_jam", "close"),
+    ("gripper_drop", "idle"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +140,7 @@ def meanwhile(call: Callable[[], object]) -> threading.Thread:
     return thread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "codes"),
     [
@@ -186,6 +193,7 @@ def test_stop_pressed_again_and_again(bench: Bench) -> None:
     works_again(bench)
 
 
+@pytest.mark.slow
 def test_a_stop_during_recovery_holds(bench: Bench) -> None:
     """Whoever presses stop while a protective stop is being unlocked wants the arm to stay."""
     bench.renew()
@@ -203,6 +211,7 @@ def test_a_stop_during_recovery_holds(bench: Bench) -> None:
     works_again(bench)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "code"), [("emergency_stop", "execution.emergency_stop"), ("link_refuse", "execution.comms")]
 )
@@ -222,6 +231,7 @@ def test_a_fault_during_recovery_is_told(bench: Bench, fault: str, code: str) ->
     works_again(bench)
 
 
+@pytest.mark.slow
 def test_protective_stops_are_unlocked_twice_and_no_more(bench: Bench) -> None:
     """Mended without a person, but not for ever, and never twice at one spot."""
     bench.renew()
@@ -252,6 +262,7 @@ def test_a_closed_gate_does_not_set_the_arm_going(bench: Bench) -> None:
     works_again(bench)
 
 
+@pytest.mark.slow
 def test_a_gate_that_is_open_for_a_blink(bench: Bench) -> None:
     """Shorter than anybody looks: the arm may go on, or say what it was; it does not jump."""
     with moving(bench) as motion:
@@ -273,6 +284,7 @@ def test_a_fault_at_the_end_of_a_motion(bench: Bench, fault: str, late_s: float,
     assert not [text for text in cell.wrong if "was under way" not in text], cell
 
 
+@pytest.mark.slow
 def test_a_link_that_breaks_again_and_again(bench: Bench) -> None:
     bench.set_up()
     for _ in range(4):
@@ -283,6 +295,7 @@ def test_a_link_that_breaks_again_and_again(bench: Bench) -> None:
     assert len(children) <= 2, "the emulator and one driver process"
 
 
+@pytest.mark.slow
 def test_the_controller_is_switched_off_and_on(bench: Bench, tmp_path: Path) -> None:
     """The whole controller is gone in the middle of a motion and comes back."""
     bench.set_up()
@@ -302,6 +315,7 @@ def test_the_controller_is_switched_off_and_on(bench: Bench, tmp_path: Path) -> 
     works_again(bench)
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_read_while_the_arm_moves(bench: Bench, tmp_path: Path) -> None:
     """Another process that reads the journal all the time neither stops the motion nor loses a row."""
     bench.set_up()
