@@ -1,4 +1,4 @@
-"""Spheres that fill the links, the gripper and the fingers: enough of the arm's shape to compare it with points, boxes
+"""Spheres that cover the links, the gripper and the fingers: enough of the arm's shape to compare it with points, boxes
 and planes."""
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from affordagent.robot.limits import Box
 from affordagent.robot.model import GRIPPER_PREFIX, PREFIX
 
 _UNSEEN = ("base", "shoulder_link")  # never near the table's objects
+_COVER_M = {"upper_arm_link": 0.028, "forearm_link": 0.014, "wrist_1_link": 0.010, "wrist_2_link": 0.010}
+"""By how much the drawn links, whose shape is the real one, are wider in places than Menagerie's colliders."""
 
 
 @dataclass(frozen=True)
 class LinkSpheres:
-    """Spheres that fill the moving links. body: (N,) ids; offset_m: (N, 3) in the body frame; radius_m: (N,).
+    """Spheres that cover the moving links. body: (N,) ids; offset_m: (N, 3) in the body frame; radius_m: (N,).
     finger: (N,) bool, those that may touch the target."""
 
     body: NDArray[np.intp]
@@ -39,7 +41,7 @@ def _grid(lower: Array, upper: Array, spacing_m: float) -> Array:
 
 def _fill(model: mujoco.MjModel, geom: int, finger: bool) -> tuple[Array, float]:
     """Centres in the geom frame, and their common radius."""
-    size, kind = model.geom_size[geom], model.geom_type[geom]
+    size, kind = model.geom_size[geom], mujoco.mjtGeom(model.geom_type[geom])
     if kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER):
         count = 2 + int(2 * size[1] / size[0])
         return np.outer(np.linspace(-size[1], size[1], count), [0, 0, 1.0]), float(size[0])
@@ -66,6 +68,7 @@ def link_spheres(arm: ArmName) -> LinkSpheres:
         part = name.removeprefix(PREFIX + GRIPPER_PREFIX)
         finger = part != name and part not in ("base_mount", "base")
         centres, radius = _fill(model, geom, finger)
+        radius += _COVER_M.get(name.removeprefix(PREFIX), 0.0)
         R = np.zeros(9)
         mujoco.mju_quat2Mat(R, model.geom_quat[geom])
         offsets.append(centres @ R.reshape(3, 3).T + model.geom_pos[geom])

@@ -149,7 +149,7 @@ WILD = st.builds(
 def jagged(draw: st.DrawFn) -> JointTrajectory:
     steps = draw(arrays(float, st.tuples(st.integers(1, 30), st.just(6)), elements=st.floats(-0.02, 0.02)))
     gaps = draw(arrays(float, len(steps), elements=st.floats(1e-4, 2.0)))
-    positions = LOOK_Q + np.concatenate([np.zeros((1, 6)), np.cumsum(draw(st.floats(0.0, 3.0)) * steps, axis=0)])
+    positions = LOOK_Q + np.concatenate([np.zeros((1, 6)), np.cumsum(draw(st.floats(0.01, 3.0)) * steps, axis=0)])
     return JointTrajectory(positions, np.concatenate([[0.0], np.cumsum(gaps)]))
 
 

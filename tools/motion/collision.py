@@ -19,7 +19,7 @@ from affordagent.tools.grasping.collision import drop_to_table
 Hit = Literal["self", "table", "workspace", "keep_out", "obstacle", "target"]
 INSIDE_M = 0.002  # this much further inside the limits than `robot.safety` asks for, which looks more closely
 _POINT_SPACING_M = 0.005  # observed points are thinned to one per such cube
-_SELF_SEEN_M = 0.02  # observed points this near the arm at its start are the arm itself
+_SELF_SEEN_M = 0.03  # observed points this near the arm at its start are the arm itself
 
 
 def solid(points: Array, table_z_m: float) -> Array:
@@ -78,7 +78,7 @@ class CollisionWorld:
         self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
         kinematics.set_table(max(table_z_m, limits.table_z_m - limits.table_tolerance_m + INSIDE_M))
         centres = sphere_centres(kinematics, start_q, MAX_OPENING_M)
-        self.obstacles = _Points(self._without_arm(solid(obstacles, table_z_m), centres))
+        self.obstacles = _Points(solid(self._without_arm(obstacles, centres), table_z_m))
         self.target = _Points(self._without_arm(voxel_downsample(target, _POINT_SPACING_M), centres))
 
     def _without_arm(self, points: Array, centres: Array) -> Array:
