@@ -1,6 +1,7 @@
 """The emulated controller over its sockets: RTDE, dashboard, scripts, Robotiq, admin; and the unmodified ur_rtde."""
 
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from affordagent.agent.cli import main
 from affordagent.core.errors import AffordAgentError
 from affordagent.robot.emulator.admin import AdminConnection
 from affordagent.robot.emulator.client import EmulatorClient
@@ -406,6 +408,33 @@ def test_it_ends_with_its_parent(loopback):
     while time.monotonic() < end_s and alive(child):
         time.sleep(0.05)
     assert not alive(child)
+
+
+def test_the_command_says_what_to_type_and_ends_with_ctrl_c(loopback):
+    host = loopback.rsplit(".", 1)[0] + ".252"
+    command = [sys.executable, "-m", "affordagent.agent.cli", "emulator", "--host", host, "--plain", "--model", "UR10"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"a UR10 with PolyScope 3.15.0.0 listens on {host}: no objects")
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=20)
+        assert (process.returncode, out.splitlines()[-1], errors) == (0, "the emulator ends", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "0.0.0.0"], "loopback only"),
+        (["--model", "UR7"], "must be one of UR3,"),
+        (["--model", "UR5", "--version", "5.11"], "a UR5 runs PolyScope 3.x"),
+        (["--version", "five"], "must be like 5.11"),
+        (["--plain", "--scene", "bench"], "leave out --scene"),
+        (["--speedup", "0"], "must be 0.01 to 100"),
+    ],
+)
+def test_bad_arguments_are_told(arguments, words, capsys):
+    assert main(["emulator", *arguments]) == 2
+    assert words in capsys.readouterr().err
 
 
 def alive(pid):

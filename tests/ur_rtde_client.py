@@ -19,14 +19,17 @@ q = np.array(receive.getActualQ())
 goal = q + [0.3, 0, 0, 0, 0, 0]
 
 
-def settled(limit_s=5.0):
-    """Wait for the receiver to see the arm at rest."""
+def until(done, limit_s=15.0):
     end_s = time.monotonic() + limit_s
-    while time.monotonic() < end_s:
-        if np.abs(receive.getActualQd()).max() < 1e-6:
-            return np.array(receive.getActualQ())
+    while not done():
+        assert time.monotonic() < end_s
         time.sleep(0.01)
-    raise AssertionError("the arm does not come to rest")
+
+
+def settled():
+    """The joints once the receiver sees the arm at rest."""
+    until(lambda: np.abs(receive.getActualQd()).max() < 1e-6)
+    return np.array(receive.getActualQ())
 
 
 assert control.moveJ(goal.tolist(), 1.05, 2.0)
@@ -37,7 +40,7 @@ settled()
 assert np.abs(pose - [0, 0, 0.05, 0, 0, 0] - receive.getActualTCPPose())[:3].max() < 1e-4
 
 assert control.moveJ(q.tolist(), 0.5, 1.0, True)
-time.sleep(0.2)
+until(lambda: np.abs(np.array(receive.getActualQ()) - q).max() < 0.29)  # on its way
 assert control.getAsyncOperationProgress() >= 0
 control.stopJ(4.0)
 assert np.abs(settled() - q).max() > 0.01
@@ -66,21 +69,17 @@ assert io.setStandardDigitalOut(2, True)
 assert io.setSpeedSlider(0.8)
 
 assert control.setWatchdog(5.0)
-time.sleep(0.5)
-assert not control.isProgramRunning()
+until(lambda: not control.isProgramRunning())
 assert not control.moveJ(goal.tolist())
 control.reuploadScript()
-end_s = time.monotonic() + 5
-while not control.isProgramRunning():
-    assert time.monotonic() < end_s
-    time.sleep(0.02)
+until(control.isProgramRunning)
 
 assert control.moveJ(goal.tolist(), 1.0, 2.0, True)
-time.sleep(0.2)
+until(lambda: np.abs(receive.getActualQd()).max() > 0.1)
 admin.fault("protective_stop")
+until(receive.isProtectiveStopped)
+until(lambda: not control.isProgramRunning())
 settled()
-assert receive.isProtectiveStopped()
-assert not control.isProgramRunning()
 assert not control.moveJ(goal.tolist())
 assert receive.getActualDigitalOutputBits() == 4
 dashboard = DashboardClient(host)
@@ -88,10 +87,7 @@ dashboard.connect()
 assert dashboard.safetymode() == "Safetymode: PROTECTIVE_STOP"
 admin.clear()
 control.reuploadScript()
-end_s = time.monotonic() + 5
-while not control.isProgramRunning():
-    assert time.monotonic() < end_s
-    time.sleep(0.02)
+until(control.isProgramRunning)
 assert control.moveJ(q.tolist(), 1.0, 2.0)
 assert np.abs(settled() - q).max() < 1e-6
 assert admin.state()["warnings"] == []
