@@ -284,7 +284,7 @@ def test_stop_from_another_thread_and_the_latch(arm, admin, emulator):
     assert stood_s < STANDS_WITHIN_S
     assert admin.state()["threads"] == [], "a servo thread goes on in the controller"
     moved = len(admin.motions())
-    for refused in (arm.follow(motion(0.2, 0.5), "a"), arm.grip(0.02, "b"), arm.wait(0.1, "c")):
+    for refused in (arm.follow(motion(0.2, 0.5), "a"), arm.grip(0.02, "b"), arm.wait(0.0, "c")):
         assert refused.code == "execution.stopped"
     assert len(admin.motions()) == moved
     arm.make_ready()
@@ -420,7 +420,6 @@ def test_a_stalled_link(arm, admin, emulator):
     with pytest.raises(StageFailure) as caught:
         arm.read()
     assert caught.value.code == "execution.comms"
-    assert "old" in caught.value.message
     with pytest.raises(StageFailure) as caught:
         arm.make_ready()
     assert caught.value.code == "execution.comms"

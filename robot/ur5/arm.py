@@ -8,23 +8,22 @@ import time
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.geometry import Array, check_rigid, rigid, rotation_angle
+from affordagent.core.geometry import Array, check_rigid
 from affordagent.core.types import JointTrajectory
-from affordagent.robot.arms import ARMS, flange_pose
+from affordagent.robot.arms import ARMS
 from affordagent.robot.gripper import Gripper, GripperState
 from affordagent.robot.interface import ArmState, MotionResult
 from affordagent.robot.ur5.config import Ur5Config
 from affordagent.robot.ur5.dashboard import Dashboard
 from affordagent.robot.ur5.fingers import FingerMove
+from affordagent.robot.ur5.identity import as_ur_pose, check_model, check_tcp
 from affordagent.robot.ur5.link import Link, WorkerLost
 from affordagent.robot.ur5.recovery import Recovery, diagnose
 from affordagent.robot.ur5.state import PAUSED, STOPPED, Board, UrState, fault_of
 
 FINGERS_LEAVE_S = 5.0
-TCP_OFF_M, TCP_OFF_RAD = 0.010, math.radians(2)
 PREPARE_S, OUTPUT_S = 15.0, 3.0
 STOP_SEEN_S, STOP_REST_S = 0.2, 1.0
 _WATCH_S, _LATE_S = 0.02, 0.2
@@ -167,11 +166,13 @@ class UrArm:
         Codes: execution.gripper (it does not answer, has a fault, or jams), safety.malformed, or those of `follow` that
         keep the arm from moving; then the fingers are stopped.
         """
-        if self._move is not None:
-            self._move.join(FINGERS_LEAVE_S)  # one that was cancelled while the gripper did not answer
         blocked = self._blocked()
         if blocked is not None:
             return self._failed(*blocked)
+        if self._move is not None:
+            self._move.join(FINGERS_LEAVE_S)  # one that was cancelled while the gripper did not answer
+            if self._move.is_alive():
+                return self._failed("execution.gripper", "the gripper still does not answer: check its URCap and cable")
         self._move = move = FingerMove(self.gripper, width_m, self.gripper_force_n)
         move.start()
         try:
@@ -190,12 +191,13 @@ class UrArm:
         if not 0 <= duration_s < math.inf:
             return self._failed("safety.malformed", f"duration_s = {duration_s}, must be 0 or more and finite")
         end_s = self._state().stamp_s + duration_s
-        while self._state().stamp_s < end_s:
+        while True:
             blocked = self._blocked()
             if blocked is not None:
                 return self._failed(*blocked)
+            if self._state().stamp_s >= end_s:
+                return self._reached(0.0)
             time.sleep(_WATCH_S)
-        return self._reached(0.0)
 
     def stop(self) -> None:
         """From any thread and at any time, also from a signal handler. Returns when the arm is at rest: the worker has
@@ -204,6 +206,8 @@ class UrArm:
         if board is None:
             return
         board.ask_stop()
+        if self.read_only:
+            return
         asked_s = time.monotonic()
         while link is not None and link.alive:
             now_s, state = time.monotonic(), board.read()
@@ -234,26 +238,20 @@ class UrArm:
         with Dashboard(self.host) as dashboard:
             if not self.read_only and not dashboard.is_remote():
                 raise diagnose("execution.local_control").as_failure()
-            self._check_model(dashboard)
+            check_model(self.config.model, dashboard)
         try:
             outputs = self.config.gripper.startswith("digital") and not self.read_only
             self._link = Link(self.host, self._open_board(), outputs, self.config.stale_after_s)
-            self._fresh_state()
         except WorkerLost as error:
             raise diagnose("execution.comms", str(error)).as_failure(host=self.host) from error
+        self._fresh_state()
 
     def _is_linked(self) -> bool:
         try:
             self._present_state()
         except StageFailure:
             return False
-        return self._link is not None and self._link.alive
-
-    def _check_model(self, dashboard: Dashboard) -> None:
-        says, wanted = dashboard.ask("get robot model").strip(), self.config.model
-        if says.upper().rstrip("E") not in (wanted.upper().rstrip("E"), ""):
-            message = f"the controller drives a {says}, the settings say {wanted}: set [ur5] model"
-            raise StageFailure("execute", "calibration.tcp", message, controller=says, settings=wanted)
+        return True
 
     def _prepare(self) -> None:
         """Our program on the controller, with tcp, payload and watchdog, and a check that both mean the same tcp. Each
@@ -263,11 +261,10 @@ class UrArm:
                 self._end_program()
             self._connect()
         self._uploaded = True
-        R, p = Rotation.from_matrix(self.T_flange_tcp[:3, :3]), self.T_flange_tcp[:3, 3]
         answer = self._ask(
             "prepare",
             within_s=PREPARE_S,
-            tcp=[*p.tolist(), *R.as_rotvec().tolist()],
+            tcp=as_ur_pose(self.T_flange_tcp),
             payload_kg=self.config.payload_kg,
             cog_m=list(self.config.payload_cog_m),
             watchdog_hz=self.config.watchdog_hz,
@@ -275,24 +272,11 @@ class UrArm:
         )
         if not answer["reached"]:
             raise diagnose(answer["code"], answer["message"]).as_failure()
-        self._check_tcp(self._fresh_state())
-
-    def _check_tcp(self, state: UrState) -> None:
-        ours = flange_pose(self.config.model, state.q) @ self.T_flange_tcp
-        theirs = rigid(Rotation.from_rotvec(state.tcp_pose[3:]).as_matrix(), state.tcp_pose[:3])
-        off_m = float(np.linalg.norm(ours[:3, 3] - theirs[:3, 3]))
-        off_rad = rotation_angle(ours[:3, :3].T @ theirs[:3, :3])
-        if off_m > TCP_OFF_M or off_rad > TCP_OFF_RAD:
-            raise StageFailure(
-                "execute",
-                "calibration.tcp",
-                f"the controller's tcp is {1e3 * off_m:.0f} mm and {math.degrees(off_rad):.1f} degrees from ours, "
-                f"limits {1e3 * TCP_OFF_M:.0f} mm and {math.degrees(TCP_OFF_RAD):.0f} degrees: is the arm a "
-                f"{self.config.model}?",
-                off_m=off_m,
-                off_rad=off_rad,
-                steps=["Set [ur5] model in the settings to the arm that is there"],
-            )
+        try:
+            check_tcp(self.config.model, self.T_flange_tcp, self._fresh_state())
+        except StageFailure:
+            self._halt()  # or the next `make_ready` would find nothing wrong
+            raise
 
     # ---- asking and watching ------------------------------------------------------------------------------------
     def _ask(self, op: str, within_s: float | None = None, **fields: Any) -> dict[str, Any]:
@@ -380,7 +364,7 @@ class UrArm:
             if state is not None and state.seen_s > from_s:
                 return state
             if self._link is None or not self._link.alive or time.monotonic() - from_s > 2.0:
-                raise WorkerLost("the controller sends no state")
+                raise diagnose("execution.comms", "no state comes").as_failure(host=self.host)
             time.sleep(0.002)
 
     # ---- answers ------------------------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.geometry import Array, rigid, rotation_angle
+from affordagent.core.geometry import Array
 from affordagent.robot.arms import flange_pose
 from affordagent.robot.gripper import Gripper, GripperState
 from affordagent.robot.ur5.config import Ur5Config
 from affordagent.robot.ur5.dashboard import Dashboard
+from affordagent.robot.ur5.identity import tcp_off
 from affordagent.robot.ur5.link import Link, WorkerLost
 from affordagent.robot.ur5.recovery import Condition, Diagnosis, diagnose, read_condition
 from affordagent.robot.ur5.state import Board, UrState
@@ -102,9 +102,7 @@ def read_status(host: str, config: Ur5Config, gripper: Gripper, T_flange_tcp: Ar
     ours, off_m, off_rad = None, math.nan, math.nan
     if state is not None:
         ours = flange_pose(config.model, state.q) @ T_flange_tcp
-        theirs = rigid(Rotation.from_rotvec(state.tcp_pose[3:]).as_matrix(), state.tcp_pose[:3])
-        off_m = float(np.linalg.norm(ours[:3, 3] - theirs[:3, 3]))
-        off_rad = rotation_angle(ours[:3, :3].T @ theirs[:3, :3])
+        off_m, off_rad = tcp_off(config.model, T_flange_tcp, state)
     found = tuple(problem for problem in problems if problem is not None)
     return Status(model, version, condition, state, age_s, ours, off_m, off_rad, fingers, found)
 
