@@ -78,7 +78,8 @@ class CollisionWorld:
         self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
         kinematics.set_table(max(table_z_m, limits.table_z_m - limits.table_tolerance_m + INSIDE_M))
         centres = sphere_centres(kinematics, start_q, MAX_OPENING_M)
-        self.obstacles = _Points(solid(self._without_arm(obstacles, centres), table_z_m))
+        seen = self._without_arm(obstacles, centres)  # before and after: no columns below it, none through it
+        self.obstacles = _Points(self._without_arm(solid(seen, table_z_m), centres))
         self.target = _Points(self._without_arm(voxel_downsample(target, _POINT_SPACING_M), centres))
 
     def _without_arm(self, points: Array, centres: Array) -> Array:
