@@ -134,3 +134,18 @@ def test_mcnemar() -> None:
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(5, 5) == pytest.approx(1.0)
     assert mcnemar(0, 6) == mcnemar(6, 0) == pytest.approx(2 / 2**6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grasps", ["best", "worst"])
+def test_outcomes_agree(tmp_path: Path, grasps: controller_path.Grasps) -> None:
+    """Where the simulated arm's own noise does not change the outcome, neither does the controller."""
+    study = Study("mixed", range(14, 20), grasps, repeats=2, host=HOST.replace("127.0.22.", "127.0.25."))
+    rows = run(study, tmp_path / "trials.jsonl")
+    compared = 0
+    for seed in study.seeds:
+        codes = {r["way"]: r["code"] for r in rows if r["seed"] == seed and r["way"] != "plan"}
+        if len(codes) == len(study.ways) and len({codes[way] for way in study.ways[:-1]}) == 1:
+            assert codes["controller"] == codes["direct"], (seed, codes)
+            compared += 1
+    assert compared >= 3

@@ -196,6 +196,16 @@ class TestEmpty:
         arm.rest_until(lambda: not arm.plant.fingers.moving, 3.0)
         assert arm.plant.fingers.opening_m == pytest.approx(0.02, abs=0.002)
 
+    def test_trembling_fingers_are_at_rest(self, arm: SteppedArm) -> None:
+        """As on springy objects: fast, but nowhere."""
+        arm.plant.drive_fingers(0.06, 50.0, 0.15)
+        arm.rest_until(lambda: not arm.plant.fingers.moving, 3.0)
+        drivers = arm.plant._joints._drivers
+        for k in range(200):
+            arm.plant._data.qvel[drivers] = 0.1 if k % 2 else -0.1
+            arm.tick()
+            assert not arm.plant.fingers.moving
+
     def test_place(self, arm: SteppedArm) -> None:
         arm.plant.place(READY_Q)
         np.testing.assert_array_equal(arm.plant.q, READY_Q)
