@@ -42,7 +42,7 @@ def open_cell(settings: Settings, record: bool = False) -> Cell:
     if kind == "ur5" and where:
         from affordagent.robot.ur5.cell import Ur5Cell
 
-        return Ur5Cell(where, settings.ur5, settings.camera, settings.limits)
+        return Ur5Cell(where, settings.ur5, settings.camera, settings.limits, read_only=settings.dry_run)
     raise AffordAgentError(
         f"unknown cell '{settings.cell}'; use sim, ur5:HOST, or frame:PREFIX (PREFIX_color.png, ...)"
     )

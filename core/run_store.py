@@ -33,6 +33,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError
@@ -224,7 +225,10 @@ def _write_grasps(folder: Path, value: tuple[list[Grasp], Array]) -> None:
 
 
 def _grasp_from_json(record: dict[str, Any]) -> Grasp:
-    return Grasp(np.array(record["T_base_tcp"]), record["width_m"], record["score"], record["terms"])
+    """The file's digits are cut: the rotation is made one again, or inverse kinematics would refuse it."""
+    T = np.array(record["T_base_tcp"])
+    T[:3, :3] = Rotation.from_matrix(T[:3, :3]).as_matrix()
+    return Grasp(T, record["width_m"], record["score"], record["terms"])
 
 
 def _read_grasps(folder: Path) -> tuple[list[Grasp], Array]:

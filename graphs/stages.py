@@ -11,8 +11,9 @@ from langgraph.types import interrupt
 
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import as_plain
-from affordagent.core.types import OutcomeName, PartMask, StageRecord, StageStatus
+from affordagent.core.types import GraspPlan, OutcomeName, PartMask, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
+from affordagent.robot.safety import SafeArm
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,8 @@ def plan(bench: Workbench, state: GraspState) -> Done:
     mended = [] if arm is None or bench.dry_run else arm.make_ready()
     start_q = LOOK_Q if arm is None else arm.read().positions
     chosen = plan_grasp(grasps, bench.store.get("cloud"), start_q, limits=bench.limits, arm=bench.arm_model)
+    if bench.arm is not None:
+        _check_motions(bench.arm, chosen)
     bench.store.put("plan", chosen)
     duration_s = chosen.to_pregrasp.duration_s + chosen.approach.duration_s + chosen.lift.duration_s
     message = f"grasp {chosen.grasp_index + 1} of {len(grasps)}, {duration_s:.1f} s of motion"
@@ -221,6 +224,15 @@ def plan(bench: Workbench, state: GraspState) -> Done:
         evidence["would_send"] = [{"step": step.name, **step.goal} for step in steps]
         message = f"dry run, nothing is sent: {', '.join(step.name for step in steps)}; {message}"
     return Done(message, evidence, {"outcome": "planned"} if arm is None or bench.dry_run else GraspState())
+
+
+def _check_motions(arm: SafeArm, plan: GraspPlan) -> None:
+    """Before a person is asked: would the safety layer let all three motions through?"""
+    openings_m = {"to_pregrasp": plan.opening_m, "approach": plan.opening_m, "lift": plan.grasp.width_m}
+    for phase, opening_m in openings_m.items():
+        violation = arm.check(getattr(plan, phase), opening_m)
+        if violation is not None:
+            raise StageFailure("plan", violation.code, f"{phase} would not be sent: {violation.message}", phase=phase)
 
 
 def confirm(bench: Workbench, state: GraspState) -> Done:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Protocol, TypedDict
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, OutcomeName, PartMask, RgbdFrame, StageRecord, TableScene
 from affordagent.robot.arms import ArmName
-from affordagent.robot.interface import Arm, Cell
+from affordagent.robot.interface import Cell
 from affordagent.robot.limits import MotionLimits
+from affordagent.robot.safety import SafeArm
 
 
 class GraspState(TypedDict, total=False):
@@ -44,7 +45,7 @@ class Workbench:
     """
 
     cell: Cell
-    arm: Arm | None
+    arm: SafeArm | None
     store: RunStore
     understand: Callable[[str], FunctionalQuery]
     grounder: Grounder

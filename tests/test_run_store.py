@@ -1,10 +1,11 @@
 """Every artefact comes back from a run folder as it went in."""
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError
@@ -75,6 +76,16 @@ def test_round_trip(tmp_path, name):
     RunStore(tmp_path).put("frame", ARTEFACTS["frame"])  # grasps are read with the frame's pose
     RunStore(tmp_path).put(name, ARTEFACTS[name])
     assert_same(ARTEFACTS[name], RunStore(tmp_path).get(name))
+
+
+def test_a_grasp_read_back_is_a_rotation_to_the_last_digit(tmp_path):
+    turned = rigid(Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(), [0.4, 0.1, 0.05])
+    RunStore(tmp_path).put("frame", ARTEFACTS["frame"])
+    RunStore(tmp_path).put("grasps", ([replace(GRASP, T_base_tcp=turned)], POSE))
+    ((grasp,), _) = RunStore(tmp_path).get("grasps")
+    R = grasp.T_base_tcp[:3, :3]
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-14)  # inverse kinematics refuses less
+    np.testing.assert_allclose(grasp.T_base_tcp, turned, atol=1e-6)
 
 
 def test_grasps_json_holds_both_frames(tmp_path):

@@ -34,6 +34,7 @@ class Ur5Cell:
     """`robot.interface.Cell` on a controller.
 
     host: of the controller. limits: from the settings; what they mean for motions is enforced by `robot.safety`.
+    read_only: for a dry run, see `UrArm`.
 
     Raises:
         StageFailure, AffordAgentError: by `with`: the arm, the gripper or the camera cannot be reached, see `UrArm` and
@@ -42,13 +43,15 @@ class Ur5Cell:
 
     is_hardware = True
 
-    def __init__(self, host: str, config: Ur5Config, camera: CameraConfig, limits: MotionLimits) -> None:
+    def __init__(
+        self, host: str, config: Ur5Config, camera: CameraConfig, limits: MotionLimits, read_only: bool = False
+    ) -> None:
         self.name = f"ur5:{host}"
         self.host, self.config, self.camera_config, self.limits = host, config, camera, limits
         gripper = open_gripper(
             config.gripper, host, lambda pin, on: self.arm.set_output(pin, on), config.gripper_counts
         )
-        self.arm = UrArm(host, config, gripper, T_FLANGE_TCP, limits.tcp_force_n, limits.gripper_force_n)
+        self.arm = UrArm(host, config, gripper, T_FLANGE_TCP, limits.tcp_force_n, limits.gripper_force_n, read_only)
         self._camera: Camera | None = None
         self._open = ExitStack()
 

@@ -45,8 +45,8 @@ class Commander:
             holder = _read(descriptor)
             os.close(descriptor)
             raise AffordAgentError(
-                f"another program already commands the arm at {self.host}: process {holder.get('pid', 'unknown')}, since "
-                f"{holder.get('since', 'an unknown time')} ({self.file}). Wait until it ends, or end it"
+                f"another program already commands the arm at {self.host}: process {holder.get('pid', 'unknown')}, "
+                f"since {holder.get('since', 'an unknown time')} ({self.file}). Wait until it ends, or end it"
             ) from error
         self._descriptor, self._last_run = descriptor, _read(descriptor).get("run")
         self._write()
@@ -85,7 +85,8 @@ def _address(host: str) -> str:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    """What the file says; nothing when it is empty. A holder that died while writing may have left a longer line's end."""
+    """What the file says; nothing when it is empty. Behind it may be the end of a longer line, of a holder that died
+    while writing."""
     try:
         return dict(json.JSONDecoder().raw_decode(os.pread(descriptor, 65536, 0).decode())[0])
     except ValueError:
