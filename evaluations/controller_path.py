@@ -5,7 +5,8 @@ In each scene one grasp is planned, with the query and the mask from the simulat
 - `direct`: by the simulated arm, set-points straight into MuJoCo's servos;
 - `nudged`: the same, with everything on the table moved by up to 0.2 mm and each motion shifted by up to 1 ms: what
   differs here is the noise of the simulation itself;
-- `controller`: by the driver (ur_rtde, the URCap's socket) on the emulated controller, MuJoCo behind it.
+- `controller`: as a real cell does it: the safety layer, the driver (ur_rtde, the URCap's socket), and the emulated
+  controller with MuJoCo behind it.
 
 All are judged by the simulator's strict judge. Trials are appended to a file as they end; a restart goes on after them.
 """
@@ -31,7 +32,9 @@ from affordagent.robot.emulator.client import EmulatorClient
 from affordagent.robot.emulator.process import start_emulator
 from affordagent.robot.emulator.truth import judge
 from affordagent.robot.interface import Arm, ArmState, MotionResult
+from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
+from affordagent.robot.safety import SafeArm
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.judge import Gold
 from affordagent.robot.sim.scene import sample_scene
@@ -147,8 +150,9 @@ def run_controller(host: str, task: Task) -> Row:
         camera.look()
         late = client.state()["late"]
         try:
-            cell = stack.enter_context(Ur5Cell(host, Ur5Config(), CameraConfig(source="emulator"), MotionLimits()))
-            arm = PhaseMarkedArm(cell.arm, client)
+            limits = MotionLimits()
+            cell = stack.enter_context(Ur5Cell(host, Ur5Config(), CameraConfig(source="emulator"), limits))
+            arm = PhaseMarkedArm(SafeArm(cell.arm, limits, ArmKinematics()), client)
             arm.make_ready()
             row = _run(arm, task, lambda: judge(client, camera.view, task.mask, task.query, task.gold))
         except StageFailure as error:
