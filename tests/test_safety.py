@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from affordagent.agent.settings import Settings
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import JointTrajectory
@@ -356,6 +358,15 @@ class TestStateAndForces:
         arm = RecordingArm()
         assert over(arm).make_ready() == ["mended"]
         assert over(arm).read() is arm.state
+
+
+def test_the_settings_in_the_docs_are_settings(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "safety.md").read_text()
+    (tmp_path / "affordagent.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    limits = Settings.load(tmp_path / "affordagent.toml").limits
+    assert len(limits.keep_out_m) == 2
+    safe = over(RecordingArm(READY_Q), limits)
+    assert safe.check(joint_motion(np.stack([READY_Q, LOOK_Q]), limits), 0.085) is None
 
 
 def test_the_judge_of_these_tests_knows_the_arm() -> None:
