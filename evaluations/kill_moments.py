@@ -33,7 +33,7 @@ from affordagent.agent.session import Session, Tools
 from affordagent.agent.settings import Settings
 from affordagent.core.journal import MOTIONS_FILE, Motion, read_motions
 from affordagent.core.run_store import EVENTS_FILE, RunStore, write_frame, write_json
-from affordagent.core.types import Candidate, FunctionalQuery, Mask, PartMask, RgbdFrame, TableScene
+from affordagent.core.types import Candidate, FunctionalQuery, PartMask, RgbdFrame, TableScene
 from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.emulator.client import EmulatorClient
 from affordagent.robot.emulator.process import start_emulator
@@ -41,6 +41,7 @@ from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.limits import MotionLimits
 
 COMMAND = "pick up the hammer by its handle"
+MASKS_FILE = "given.npz"
 OBJECT_M = 0.022  # what the plain plant has between the fingers when they close
 QUICK = MotionLimits(joint_speed_rad_s=2.5, joint_acceleration_rad_s2=10.0, approach_speed_m_s=0.4)
 RUN_MOST_S = 60.0
@@ -54,10 +55,9 @@ _fork = multiprocessing.get_context("fork")  # the imports are made once
 
 @dataclass(frozen=True)
 class GivenTools(Tools):
-    """Words and mask are given; nothing is loaded."""
+    """Words and masks are given, the masks in `folder`; no models are loaded."""
 
-    mask: Mask | None = None
-    object_mask: Mask | None = None
+    folder: Path | None = None
 
     def load(self) -> None:
         """There is nothing to load."""
@@ -75,9 +75,9 @@ class GivenTools(Tools):
         return self
 
     def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
-        assert self.mask is not None
-        assert self.object_mask is not None
-        return [PartMask(self.mask, self.object_mask, 1.0, "given")]
+        assert self.folder is not None
+        with np.load(self.folder / MASKS_FILE) as masks:
+            return [PartMask(masks["part"], masks["object"], 1.0, "given")]
 
 
 def prepare(folder: Path, host: str) -> tuple[Settings, GivenTools]:
@@ -90,7 +90,8 @@ def prepare(folder: Path, host: str) -> tuple[Settings, GivenTools]:
         hammer = next(thing for thing in cell.truth() if thing.category == "hammer")
     camera = CameraConfig(source=f"files:{folder / 'given'}", stale_s=86400.0)
     settings = Settings(cell=f"ur5:{host}", limits=QUICK, camera=camera)
-    return settings, GivenTools(mask=hammer.part_mask, object_mask=hammer.mask)
+    np.savez_compressed(folder / MASKS_FILE, part=hammer.part_mask, object=hammer.mask)
+    return settings, GivenTools(folder=folder)
 
 
 @dataclass

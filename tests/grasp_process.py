@@ -34,7 +34,7 @@ def main() -> int:
         if stage == args.die_in:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    session = Session(Settings.model_validate_json(args.settings), GivenTools())
+    session = Session(Settings.model_validate_json(args.settings), GivenTools(folder=args.folder.parent))
     if isinstance(session.cell, SimCell):
         target = next(o.name for o in session.cell.scene.objects if o.category == "hammer")
         session.tools = TrueTools(cell=session.cell, target=target)
