@@ -29,6 +29,7 @@ GOOD_VIEWS = 15
 GOOD_TILT_DEG = 40.0  # range about each of the camera's axes
 MAX_TOUCH_MM = 5.0
 MAX_TCP_MM, MAX_TCP_DEG = 5.0, 2.0
+_PINK_BGR = (140, 20, 210)
 _TURNS = ("up and down", "left and right", "about its viewing direction")
 
 Ask = Callable[[str], str]
@@ -92,15 +93,11 @@ class Touches:
         return np.array([1000 * float(np.linalg.norm(off)) for off in self.off_m.values()])
 
 
-def touch(frame: RgbdFrame, board: Board, arm: ArmWatch, model: ArmName, tip_m: Array, ask: Ask, say: Say) -> Touches:
+def touch(corners: dict[str, Array], arm: ArmWatch, model: ArmName, tip_m: Array, ask: Ask, say: Say) -> Touches:
     """Compare where the camera puts the board's outer corners with where the tip finds them.
 
-    frame: with T_base_camera. tip_m: (3,) in the flange frame.
-
-    Raises:
-        StageFailure: ("look", "calibration.poor"): the board is not in the picture.
+    corners: from `corners_in_base`. tip_m: (3,) in the flange frame.
     """
-    corners = corners_in_base(frame, board)
     off, poses = dict[str, Array](), list[Pose]()
     for letter, corner in corners.items():
         answer = ask(f"Touch the corner of the squares level with {letter} with the tip; Enter = touched, s = skip: ")
@@ -134,16 +131,14 @@ def corners_in_base(frame: RgbdFrame, board: Board) -> dict[str, Array]:
     return {letter: points[i] for letter, i in board.touch_ids.items()}
 
 
-def mark_corners(frame: RgbdFrame, board: Board, path: Path) -> None:
-    """The picture with the corners to be touched, as a PNG."""
-    sighting, picture = board.find(frame.color), cv2.cvtColor(frame.color, cv2.COLOR_RGB2BGR)
-    if sighting is not None:
-        T_camera_board, _ = board_pose(board.corners_m[sighting.ids], sighting.pixels, frame.camera)
-        pixels = frame.camera.project(transform_points(T_camera_board, board.corners_m))
-        for letter, i in board.touch_ids.items():
-            u, v = np.round(pixels[i]).astype(int)
-            cv2.drawMarker(picture, (int(u), int(v)), (140, 20, 210), cv2.MARKER_CROSS, 14, 2)
-            cv2.putText(picture, letter, (int(u) + 8, int(v) - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (140, 20, 210), 2)
+def mark_corners(frame: RgbdFrame, corners: dict[str, Array], path: Path) -> None:
+    """The picture with the corners to be touched, as a PNG. frame: with T_base_camera."""
+    assert frame.T_base_camera is not None
+    picture = cv2.cvtColor(frame.color, cv2.COLOR_RGB2BGR)
+    pixels = frame.camera.project(transform_points(invert(frame.T_base_camera), np.array(list(corners.values()))))
+    for letter, (u, v) in zip(corners, np.round(pixels).astype(int).tolist(), strict=True):
+        cv2.drawMarker(picture, (u, v), _PINK_BGR, cv2.MARKER_CROSS, 14, 2)
+        cv2.putText(picture, letter, (u + 8, v - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.7, _PINK_BGR, 2)
     cv2.imwrite(str(path), picture)
 
 

@@ -85,11 +85,13 @@ def _add_tip(parser: argparse.ArgumentParser) -> None:
 def _board_of(args: argparse.Namespace) -> Board:
     from affordagent.robot.calibration.board import Board
 
+    columns, _, rows = args.squares.lower().partition("x")
+    if not (columns.isdigit() and rows.isdigit()):
+        raise AffordAgentError(f"--squares {args.squares}: must be columns x rows, such as 5x7")
     try:
-        columns, rows = (int(part) for part in args.squares.lower().split("x"))
-        return Board(columns, rows, args.square_mm / 1000, args.marker_mm / 1000, args.dictionary)
+        return Board(int(columns), int(rows), args.square_mm / 1000, args.marker_mm / 1000, args.dictionary)
     except ValueError as error:
-        raise AffordAgentError(f"--squares {args.squares}: {error}") from error
+        raise AffordAgentError(f"no such board: {error}") from error
 
 
 def _settings_of(args: argparse.Namespace) -> tuple[Settings, str]:
@@ -121,6 +123,7 @@ def _board(args: argparse.Namespace) -> int:
 
 def _collect(args: argparse.Namespace) -> int:
     from affordagent.agent.calibrating import GOOD_VIEWS, collect
+    from affordagent.robot.calibration.hand_eye import MIN_VIEWS
     from affordagent.robot.calibration.views import ViewFolder
     from affordagent.robot.calibration.watch import ArmWatch
     from affordagent.robot.cameras.camera import open_source
@@ -133,7 +136,10 @@ def _collect(args: argparse.Namespace) -> int:
     with ArmWatch(host, settings.ur5.stale_after_s) as arm, open_source(settings.camera, host) as camera:
         folder = ViewFolder.start(args.out, _board_of(args), settings.ur5.model, camera.serial)
         count = collect(folder, camera, arm, ask, print)
-    print(f"{args.out} holds {count} views; next: affordagent calibrate solve {args.out}")
+    enough = (
+        f"next: affordagent calibrate solve {args.out}" if count >= MIN_VIEWS else f"at least {MIN_VIEWS} are needed"
+    )
+    print(f"{args.out} holds {count} views; {enough}")
     return 0
 
 
@@ -196,7 +202,15 @@ def report(solved: Solved) -> list[str]:
 def _check(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from affordagent.agent.calibrating import MAX_TCP_DEG, MAX_TCP_MM, MAX_TOUCH_MM, mark_corners, tcp_difference, touch
+    from affordagent.agent.calibrating import (
+        MAX_TCP_DEG,
+        MAX_TCP_MM,
+        MAX_TOUCH_MM,
+        corners_in_base,
+        mark_corners,
+        tcp_difference,
+        touch,
+    )
     from affordagent.robot.calibration.watch import ArmWatch
     from affordagent.robot.cameras.camera import open_camera
     from affordagent.robot.ur5.cell import T_FLANGE_TCP
@@ -208,9 +222,10 @@ def _check(args: argparse.Namespace) -> int:
         if not args.no_touch:
             with open_camera(settings.camera, host, arm, model) as camera:
                 frame = camera.look()
-            mark_corners(frame, board, Path("check.png"))
+            corners = corners_in_base(frame, board)
+            mark_corners(frame, corners, Path("check.png"))
             print("check.png shows the corners to touch. Now move the arm; board and camera stay.")
-            touches = touch(frame, board, arm, model, tip_m, ask, print)
+            touches = touch(corners, arm, model, tip_m, ask, print)
             poses += touches.poses
     apart_mm, apart_deg, tool_m = tcp_difference(poses, model, T_FLANGE_TCP)
     print(f"the controller's tcp and ours are {apart_mm:.1f} mm and {apart_deg:.1f} deg apart")
@@ -230,8 +245,8 @@ def _check(args: argparse.Namespace) -> int:
         raise StageFailure(
             "look",
             "calibration.tcp",
-            f"the controller goes by a tcp at {np.round(1000 * tool_m, 1).tolist()} mm from the flange, limit "
-            f"{MAX_TCP_MM:g} mm from ours: set x {x:.1f}, y {y:.1f}, z {z:.1f} mm and rz -90 degrees under "
+            f"the controller goes by a tcp at {(np.round(1000 * tool_m, 1) + 0.0).tolist()} mm from the flange, limit "
+            f"{MAX_TCP_MM:g} mm from ours: set x {x:.1f}, y {y:.1f}, z {z:.1f} mm and rz -1.571 rad under "
             "Installation, TCP, or correct [ur5] model",
         )
     return 0

@@ -182,8 +182,8 @@ def _no_start(serial: str, why: str, there: list[str]) -> StageFailure:
     return StageFailure(
         "look",
         "camera.no_frame",
-        f"cannot start the RealSense {serial}: {why}. Connected: {', '.join(there) or 'none'}. Check the cable, the "
-        "serial in the settings, the udev rules, and that no other program uses it",
+        f"cannot start the RealSense {serial or '(any)'}: {why}. Connected: {', '.join(there) or 'none'}. Check the "
+        "cable, the serial in the settings, the udev rules, and that no other program uses it",
     )
 
 
