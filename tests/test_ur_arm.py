@@ -76,11 +76,16 @@ def emulator(bench: Bench) -> Emulator:
 @pytest.fixture
 def admin(emulator: Emulator) -> EmulatorClient:
     """A controller with nothing wrong, its arm at READY_Q."""
-    emulator.admin.clear()
-    emulator.admin.object(None)
-    emulator.admin.force([0, 0, 0])
-    after(emulator.admin, 0.05)
-    return emulator.admin
+    admin = emulator.admin
+    for lasting in ("link_stall", "link_refuse", "gripper_drop", "slow", "local_control"):
+        admin.fault(lasting, on=False)
+    state = admin.state()
+    if (state["safety"], state["mode"]) != ("NORMAL", "RUNNING"):
+        admin.clear()  # ends the program, so that another one must be uploaded
+    admin.object(None)
+    admin.force([0, 0, 0])
+    after(admin, 0.05)
+    return admin
 
 
 @pytest.fixture
@@ -467,7 +472,8 @@ def test_a_gripper_that_is_gone(arm, admin):
         assert result.code == "execution.gripper", result.message
     admin.fault("gripper_drop", on=False)
     arm.make_ready()
-    assert arm.grip(0.02, "grip").reached
+    result = arm.grip(0.02, "grip")
+    assert result.reached, result.message
     assert_goes_on(arm, admin)
 
 
@@ -483,6 +489,7 @@ def test_another_program_is_left_alone(alone, emulator):
             pass
     assert caught.value.code == "execution.program"
     assert alone.state()["program"] == "other"
+    alone.clear()
 
 
 @pytest.mark.parametrize("model", ["UR10e", "UR5"])

@@ -9,7 +9,7 @@ import time
 from affordagent.core.errors import StageFailure
 from affordagent.robot.gripper import Gripper, GripperState
 
-MOST_S = 5.0  # of one stroke at its slowest
+MOST_S = 15.0  # of one stroke; at its slowest the hand takes 4 s
 _POLL_S = 0.02
 
 

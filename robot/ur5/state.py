@@ -7,11 +7,11 @@ the parent never waits for the worker and never reads a torn or an old message, 
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 
@@ -80,26 +80,33 @@ def fault_of(state: UrState) -> tuple[str, str] | None:
     return None
 
 
+def _anonymous_file() -> int:
+    """In memory where the system has such files: writing to a page of a file on disk may have to wait for the disk."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("ur5")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, _SIZE)
+    return fd
+
+
 class Board:
     """The block of memory. The parent makes one (`Board()`), hands `fileno()` to the worker, which opens it with
     `Board(fd)`. One writer each for the state and the two counters; aligned 8-byte writes do not tear."""
 
     def __init__(self, fd: int | None = None) -> None:
-        self._file: BinaryIO | None = None
-        if fd is None:
-            self._file = tempfile.TemporaryFile()
-            self._file.truncate(_SIZE)
-            fd = self._file.fileno()
-        self._fd = fd
-        self._memory = mmap.mmap(fd, _SIZE)
+        self._is_ours = fd is None
+        self._fd = _anonymous_file() if fd is None else fd
+        self._memory = mmap.mmap(self._fd, _SIZE)
 
     def fileno(self) -> int:
         return self._fd
 
     def close(self) -> None:
         self._memory.close()
-        if self._file is not None:
-            self._file.close()
+        if self._is_ours:
+            os.close(self._fd)
 
     def _counter(self, at: int) -> int:
         return int(_COUNTER.unpack_from(self._memory, at)[0])
