@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ COMMAND = "pick up the hammer by its handle"
 MASKS_FILE = "given.npz"
 OBJECT_M = 0.022  # what the plain plant has between the fingers when they close
 QUICK = MotionLimits(joint_speed_rad_s=2.5, joint_acceleration_rad_s2=10.0, approach_speed_m_s=0.4)
-RUN_MOST_S = 60.0
+RUN_MOST_S, POLL_S = 120.0, 0.002
 AGAIN = 0.4  # share of the restarts that are killed too
 MOST_RESTARTS = 6
 SAME_RAD, SAME_M = 0.02, 0.002
@@ -110,26 +111,28 @@ class Moment:
     wall_s: float = 0.0
 
 
-def one_moment(seed: int, folder: Path, settings: Settings, tools: GivenTools, span_s: float) -> Moment:
-    """Run, kill, resume until the run has ended; `span_s`: how long a run takes that nobody kills."""
+def one_moment(seed: int, folder: Path, settings: Settings, tools: GivenTools, spans_s: tuple[float, float]) -> Moment:
+    """Run, kill, resume until the run has ended. Every other seed's kill falls into the motions. spans_s: how long a
+    run takes that nobody kills, and its motions."""
     rng = np.random.default_rng(seed)
     moment, start = Moment(seed), time.monotonic()
     host = settings.cell.partition(":")[2]
     with EmulatorClient(host) as emulator:
         reset(emulator)
         before = len(emulator.motions())
-        die_after_s: float | None = float(rng.uniform(0, span_s))
+        in_motion = seed % 2 == 1
+        die_after_s: float | None = float(rng.uniform(0, spans_s[in_motion]))
         resuming = False
         while not (folder / RESULT_FILE).is_file():
             if len(moment.killed) > MOST_RESTARTS:
                 raise RuntimeError(f"seed {seed}: the run does not end: {moment}")
-            died_s = in_a_process(folder, settings, tools, resuming, die_after_s)
+            died_s = in_a_process(folder, settings, tools, resuming, die_after_s, in_motion)
             if died_s is not None:
                 moment.killed.append((round(died_s, 3), stage_under_way(folder)))
                 moment.unreadable += unreadable_stores(folder)
             resuming = bool(RunStore(folder).events())
             again = resuming and rng.random() < AGAIN
-            die_after_s = float(rng.uniform(0, span_s)) if again else None
+            die_after_s, in_motion = float(rng.uniform(0, spans_s[0])) if again else None, False
         seen = emulator.motions()[before:]
     left = read_run(folder)
     assert left.ended is not None
@@ -149,12 +152,15 @@ def reset(emulator: EmulatorClient) -> None:
 
 
 def in_a_process(
-    folder: Path, settings: Settings, tools: GivenTools, resuming: bool, die_after_s: float | None
+    folder: Path, settings: Settings, tools: GivenTools, resuming: bool, die_after_s: float | None, in_motion: bool
 ) -> float | None:
-    """Run or resume in a new process, killed after `die_after_s`. Returns when that was; None if it ended before."""
+    """Run or resume in a new process, killed after `die_after_s`, counted from its first motion if `in_motion`. Returns
+    when that was; None if it ended before."""
     process = _fork.Process(target=_work, args=(folder, settings, tools, resuming))
     start = time.monotonic()
     process.start()
+    while in_motion and process.is_alive() and not (folder / MOTIONS_FILE).exists():
+        time.sleep(POLL_S)
     process.join(RUN_MOST_S if die_after_s is None else die_after_s)
     died_s = time.monotonic() - start if process.is_alive() else None
     process.kill()
@@ -247,12 +253,14 @@ def kill_moments(count: int, seed: int, host: str, folder: Path) -> list[Moment]
     with start_emulator(host) as emulator:
         reset(emulator.admin)
         start = time.monotonic()
-        in_a_process(folder / "undisturbed", settings, tools, False, None)
+        in_a_process(folder / "undisturbed", settings, tools, False, None, False)
         span_s = time.monotonic() - start
-        outcome = read_run(folder / "undisturbed").ended
-        if outcome is None or outcome.outcome != "success":
-            raise RuntimeError(f"the undisturbed run failed: {outcome}")
-        return [one_moment(s, folder / f"moment-{s}", settings, tools, span_s) for s in range(seed, seed + count)]
+        left = read_run(folder / "undisturbed")
+        if left.ended is None or left.ended.outcome != "success":
+            raise RuntimeError(f"the undisturbed run failed: {left.ended}")
+        first, last = left.motions[0].begun, left.motions[-1].ended or ""
+        spans_s = span_s, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+        return [one_moment(s, folder / f"moment-{s}", settings, tools, spans_s) for s in range(seed, seed + count)]
 
 
 def main(argv: list[str] | None = None) -> None:
