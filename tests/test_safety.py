@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from test_motion import BAR, GRASP, cloud
 
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import StageFailure
@@ -25,6 +26,7 @@ from affordagent.robot.interface import LOOK_Q, READY_Q, ArmState, MotionResult
 from affordagent.robot.kinematics import JOINT_LIMIT_RAD, ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.safety import SafeArm
+from affordagent.tools.motion.plan_grasp import plan_grasp
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
 TCP_M = 0.1638  # from the flange
@@ -298,6 +300,19 @@ class TestRefusals:
         result = refusal(joint_motion(np.stack([LOOK_Q, LOOK_Q + 0.1]), LIMITS), q=LOOK_Q + 0.06)
         assert result.code == "execution.start_mismatch"
         assert "0.060 rad" in result.message
+
+
+def test_plans_round_a_zone_pass() -> None:
+    zone = ((0.2, -0.45, 0.0), (0.7, -0.25, 0.5))
+    limits = MotionLimits(keep_out_m=(zone,), tcp_speed_m_s=0.3)
+    plan = plan_grasp([GRASP], cloud(BAR), LOOK_Q, limits=limits)
+    arm = RecordingArm()
+    safe = over(arm, limits)
+    for motion in (plan.to_pregrasp, plan.approach, plan.lift):
+        assert safe.follow(motion, "phase").reached
+    assert_harmless(arm.sent, LOOK_Q, limits)
+    ignorant = plan_grasp([GRASP], cloud(BAR), LOOK_Q, limits=replace(limits, keep_out_m=()))
+    assert refusal(ignorant.to_pregrasp, limits).code == "safety.keep_out"
 
 
 class TestStateAndForces:
