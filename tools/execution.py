@@ -254,8 +254,8 @@ def _interrupted(what: str, state: ArmState, motion: Motion) -> StageFailure:
     held = {None: "perhaps something", True: "something", False: "nothing"}[state.holding]
     steps = [
         "Look whether the arm touches anything and whether the way back is free.",
-        f"Between the fingers is {held}: hold it before you open them (`affordagent arm`).",
-        "`affordagent home` takes the arm to its waiting pose; then give the command anew.",
+        f"Between the fingers is {held}: to take it out, open them on the pendant while you hold it.",
+        "Take the arm to where it looks from (`affordagent home`), then give the command anew.",
     ]
     return StageFailure(
         "execute",
