@@ -115,7 +115,8 @@ def plan_with_truth(cell: SimCell, grasps: Grasps = "best") -> Task:
 
 def run_direct(cell: SimCell, task: Task) -> Row:
     """From the cell's present state."""
-    return _run(cell.arm, task, lambda: cell.judge(task.plan, task.mask, task.query))
+    arm = SafeArm(cell.arm, MotionLimits(), ArmKinematics())
+    return _run(arm, task, lambda: cell.judge(task.plan, task.mask, task.query))
 
 
 def run_nudged(cell: SimCell, task: Task, rng: np.random.Generator) -> Row:
