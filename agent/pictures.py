@@ -12,6 +12,7 @@ from PIL import Image
 from affordagent.core.geometry import Array, transform_points
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import Grasp, GraspPlan, PartMask, RgbdFrame, TableScene
+from affordagent.robot.arms import ArmName
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -49,7 +50,7 @@ def save_overlay(folder: Path) -> Path | None:
     return path
 
 
-def scene_3d(store: RunStore) -> go.Figure:
+def scene_3d(store: RunStore, arm: ArmName = "UR5e") -> go.Figure:
     """Plotly figure of the coloured cloud in the base frame, the grasps, and the tcp's way to the chosen one."""
     import plotly.graph_objects as go
 
@@ -65,7 +66,7 @@ def scene_3d(store: RunStore) -> go.Figure:
                 figure.add_trace(_gripper_trace(grasp, grasp.width_m, "rgba(60,120,220,0.45)", 2, f"grasp {i + 1}"))
     if plan is not None:
         figure.add_trace(_gripper_trace(plan.grasp, plan.opening_m, "rgb(230,40,30)", 7, "chosen grasp"))
-        path = _tcp_path(plan)
+        path = _tcp_path(plan, arm)
         line = {"color": "rgb(240,150,20)", "width": 4}
         figure.add_trace(go.Scatter3d(x=path[:, 0], y=path[:, 1], z=path[:, 2], mode="lines", line=line, name="path"))
     figure.update_layout(
@@ -111,10 +112,11 @@ def _gripper_trace(grasp: Grasp, opening_m: float, colour: str, width: int, name
     return go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, name=name, text=text, hoverinfo="text")
 
 
-def _tcp_path(plan: GraspPlan) -> Array:
+def _tcp_path(plan: GraspPlan, arm: ArmName) -> Array:
     """(N, 3) positions of the tcp along the whole motion, base frame."""
-    from affordagent.robot.kinematics import forward
+    from affordagent.robot.kinematics import chain_of
 
     joints = np.concatenate([plan.to_pregrasp.positions, plan.approach.positions, plan.lift.positions])
     step = max(1, len(joints) // 150)
-    return np.array([forward(q)[:3, 3] for q in joints[::step]])
+    chain = chain_of(arm)
+    return chain.tcp(chain.links(joints[::step]))[:, :3, 3]

@@ -13,6 +13,7 @@ import jinja2
 from affordagent.agent.pictures import save_overlay, scene_3d
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import RunStore
+from affordagent.robot.arms import ArmName
 
 VIDEO = "motion.mp4"
 
@@ -36,7 +37,7 @@ def write_report(folder: Path) -> Path:
         total_s=sum(s["duration_s"] for s in stages),
         overlay=_data_uri(picture, "image/png"),
         video=_data_uri(folder / VIDEO, "video/mp4"),
-        view_3d=_view_3d(store),
+        view_3d=_view_3d(store, _arm(run["settings"])),
         part=_json(folder / "part_mask.json"),
         grasps=(_json(folder / "grasps.json") or [])[:10],
         plan=_json(folder / "plan.json"),
@@ -63,8 +64,13 @@ def _data_uri(path: Path | None, kind: str) -> str | None:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _view_3d(store: RunStore) -> str | None:
+def _arm(settings: dict[str, Any]) -> ArmName:
+    """`Settings.arm_model`, of runs of older releases too, whose settings lack much."""
+    return settings["ur5"]["model"] if settings["cell"].startswith("ur5:") else "UR5e"
+
+
+def _view_3d(store: RunStore, arm: ArmName) -> str | None:
     """The plotly view as HTML with its script inside, so that the page works without a network."""
     if not store.has("frame") or store.get("frame").T_base_camera is None:
         return None
-    return scene_3d(store).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    return scene_3d(store, arm).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})

@@ -159,16 +159,6 @@ class ArmKinematics:
         return float(np.linalg.norm((T_base_flange @ [0, 0, -self._facts.d_m[5], 1])[:3] - shoulder))
 
 
-@cache
-def _shared() -> ArmKinematics:
-    return ArmKinematics()
-
-
-def forward(q: Array) -> Array:
-    """(6,) rad -> T_base_tcp. For single threads; others make their own ArmKinematics."""
-    return _shared().forward(q)
-
-
 def unwrap(q: Array, near_q: Array) -> Array:
     """The same joint angles, each by whole turns as near to `near_q` as the joint limits allow."""
     q = near_q + (q - near_q + np.pi) % (2 * np.pi) - np.pi

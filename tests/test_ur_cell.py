@@ -24,7 +24,7 @@ from affordagent.robot.arms import flange_pose
 from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.emulator.process import start_emulator
 from affordagent.robot.interface import LOOK_Q, READY_Q
-from affordagent.robot.kinematics import ArmKinematics, forward
+from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.safety import SafeArm
 from affordagent.robot.ur5.cell import T_FLANGE_TCP, Ur5Cell
@@ -32,6 +32,7 @@ from affordagent.robot.ur5.config import Ur5Config
 from affordagent.tools.motion.plan_home import RAISE_M, plan_home
 
 LIMITS = MotionLimits()
+forward = ArmKinematics().forward
 
 
 def q_at(z_m):
