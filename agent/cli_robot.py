@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 8  # of one recovery
 HOME_SPEED = 0.1
-TCP_OFF_MM = 10.0
 READY, NOT_READY, DECLINED = 0, 1, 3
 EPILOG = "exit codes: 0 ready, 1 a person is needed (the steps are printed), 2 bad usage or no connection, 3 declined"
 
@@ -105,6 +104,8 @@ def _arm(args: argparse.Namespace) -> int:
 
 
 def _show(status: Status) -> None:
+    from affordagent.robot.ur5.identity import TCP_OFF_M
+
     facts = status.as_json()
     print(f"controller   {status.model}, {status.version}")
     print(f"robot mode   {facts['robot_mode']}")
@@ -117,7 +118,7 @@ def _show(status: Status) -> None:
         print(f"joints       {_numbers(arm['positions_rad'], 3)} rad, {arm['age_s']:.3f} s old")
         print(f"tcp          {_numbers(arm['tcp_by_controller'][:3], 4)} m by the controller")
         print(f"             {_numbers(arm['tcp_by_us_m'], 4)} m by us: {off_mm:.1f} mm and {off_deg:.1f} degrees off")
-        if off_mm > TCP_OFF_MM:
+        if arm["tcp_off_m"] > TCP_OFF_M:
             print("             (the controller has another tcp set; our program sets ours when it starts)")
         print(f"tcp force    {_numbers(arm['tcp_force_n'], 1)} N")
         print(f"speed        {arm['speed_scaling']:.0%} of what is asked for (slider and limits)")
@@ -234,6 +235,7 @@ def _home(args: argparse.Namespace) -> int:
         duration_s = sum(motion.duration_s for motion in motions)
         if not _ask(args, f"{len(motions)} motions, {duration_s:.0f} s at {settings.speed:.0%} speed. Move the robot?"):
             return DECLINED
+        arm.make_ready()  # the question may have stood for long
         for number, motion in enumerate(motions, 1):
             result = arm.follow(motion, f"home_{number}")
             if not result.reached:
