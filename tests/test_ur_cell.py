@@ -170,7 +170,10 @@ def test_a_digital_output_closes_the_hand(emulator, prefix):
         assert emulator.admin.state()["digital_out"] & 0xFF == 1 << 3
         result = cell.arm.grip(0.05, "open")
         assert emulator.admin.state()["digital_out"] & 0xFF == 0
-    assert result.state.gripper_width_m == pytest.approx(0.085)
+        assert result.state.gripper_width_m == pytest.approx(0.085)
+        assert cell.arm.grip(0.0, "close").reached
+        verdict = cell.judge(a_plan(LOOK_Q), np.ones((2, 2), bool), FunctionalQuery(text="mug", intent="pick"))
+    assert set(verdict.checks) == {"lifted"}  # it has no sensor for more
 
 
 # ---- the way home ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from affordagent.robot.arms import flange_pose
 from affordagent.robot.cameras.camera import Camera, fresh, open_camera
 from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.gripper import NOTHING_HELD_M, open_gripper
-from affordagent.robot.interface import ArmState
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.ur5.arm import UrArm
 from affordagent.robot.ur5.config import Ur5Config
@@ -77,25 +76,23 @@ class Ur5Cell:
 
     def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
         """What the cell's own sensors can tell: the fingers did not close fully, the gripper's detection has not let
-        go, the hand is up. Whether it is the right thing and part they cannot tell."""
+        go, the hand is up; checks that the gripper has no sensor for are left out. Whether it is the right thing and
+        part they cannot tell."""
         state = self.arm.read()
         lift_m, planned_m = (
             float((flange_pose(self.config.model, q) @ T_FLANGE_TCP)[2, 3] - plan.grasp.T_base_tcp[2, 3])
             for q in (state.positions, plan.lift.positions[-1])
         )
-        checks = {
-            "closed_on_something": not state.gripper_width_m < NOTHING_HELD_M,  # NaN: the gripper cannot tell
-            "still_held": state.holding is not False,
-            "lifted": lift_m >= planned_m - LIFT_SHORT_M,
-        }
-        measured = {"lift_m": lift_m, "planned_width_m": plan.grasp.width_m, **_width(state)}
-        failed = [name for name in CODES if not checks[name]]
+        checks = {"lifted": lift_m >= planned_m - LIFT_SHORT_M}
+        measured = {"lift_m": lift_m, "planned_width_m": plan.grasp.width_m}
+        if not math.isnan(state.gripper_width_m):
+            checks["closed_on_something"] = state.gripper_width_m >= NOTHING_HELD_M
+            measured["width_m"] = state.gripper_width_m
+        if state.holding is not None:
+            checks["still_held"] = state.holding
+        failed = [name for name in CODES if not checks.get(name, True)]
         rounded = {name: round(value, 5) for name, value in measured.items()}
         return Verdict(not failed, CODES[failed[0]] if failed else None, checks, rounded, "sensors")
 
     def save_video(self, path: Path) -> None:
         """The cell keeps no pictures of its motions."""
-
-
-def _width(state: ArmState) -> dict[str, float]:
-    return {} if math.isnan(state.gripper_width_m) else {"width_m": state.gripper_width_m}
