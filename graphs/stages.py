@@ -251,10 +251,15 @@ def execute(bench: Workbench, state: GraspState) -> Done:
     from affordagent.core.journal import MOTIONS_FILE, MotionJournal
     from affordagent.tools.execution import execute as execute_plan
 
-    assert bench.arm is not None  # without an arm the run ended as "planned"
+    arm = bench.arm
+    assert arm is not None  # without an arm the run ended as "planned"
     with MotionJournal(bench.store.folder / MOTIONS_FILE) as journal:
-        report = execute_plan(bench.arm, bench.store.get("plan"), journal)
-    return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and held", asdict(report))
+        mended = [] if journal.motions() else arm.make_ready()  # a person may have taken long to answer
+        if bench.stopped():  # which making ready forgets
+            raise KeyboardInterrupt
+        report = execute_plan(arm, bench.store.get("plan"), journal)
+    evidence = {**asdict(report), **({"mended": mended} if mended else {})}
+    return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and held", evidence)
 
 
 def verify(bench: Workbench, state: GraspState) -> Done:

@@ -307,7 +307,7 @@ def check(moments: list[Moment]) -> None:
         assert moment.repeated == 0, moment
         assert moment.unreadable == [], moment
         assert len(set(moment.journal)) == len(moment.journal), moment
-        assert (moment.outcome, moment.code) in [("success", None), ("failure", "execution.interrupted")], moment
+        assert moment.outcome == "success" or (moment.code or "").startswith("execution."), moment
 
 
 def test_kill_9_at_random_moments(tmp_path: Path, loopback: str) -> None:

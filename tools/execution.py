@@ -251,10 +251,13 @@ def _off_goal(motion: Motion, state: ArmState) -> str:
 
 
 def _interrupted(what: str, state: ArmState, motion: Motion) -> StageFailure:
-    held = {None: "perhaps something", True: "something", False: "nothing"}[state.holding]
+    take_out = "To take it out, open them on the pendant while you hold it."
+    held = (
+        "nothing." if state.holding is False else f"{'something' if state.holding else 'perhaps something'}. {take_out}"
+    )
     steps = [
         "Look whether the arm touches anything and whether the way back is free.",
-        f"Between the fingers is {held}: to take it out, open them on the pendant while you hold it.",
+        f"Between the fingers is {held}",
         "Take the arm to where it looks from (`affordagent home`), then give the command anew.",
     ]
     return StageFailure(
