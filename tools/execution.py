@@ -251,13 +251,13 @@ def _off_goal(motion: Motion, state: ArmState) -> str:
 
 
 def _interrupted(what: str, state: ArmState, motion: Motion) -> StageFailure:
-    take_out = "To take it out, open them on the pendant while you hold it."
-    held = (
-        "nothing." if state.holding is False else f"{'something' if state.holding else 'perhaps something'}. {take_out}"
-    )
+    sure = "nothing" if state.holding is False else "something" if state.holding else "perhaps something"
+    held = f"Between the fingers is {sure}."
+    if state.holding is not False:
+        held += " To take it out, open them on the pendant while you hold it."
     steps = [
         "Look whether the arm touches anything and whether the way back is free.",
-        f"Between the fingers is {held}",
+        held,
         "Take the arm to where it looks from (`affordagent home`), then give the command anew.",
     ]
     return StageFailure(
