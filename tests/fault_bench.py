@@ -3,9 +3,10 @@ controller in its own process, and a watch that sees from outside what the arm d
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,10 @@ class Bench:
     def restart_controller(self) -> None:
         """Switch it off, if it was on, and on again."""
         self._stack.close()
-        self.admin = self._stack.enter_context(start_emulator(self.host)).admin
+        emulator = self._stack.enter_context(start_emulator(self.host))
+        with suppress(PermissionError):  # a controller has a computer of its own
+            os.setpriority(os.PRIO_PROCESS, emulator.pid, -10)
+        self.admin = emulator.admin
 
     def clear(self) -> None:
         """As a person at the pendant does it, who takes longer than the news of it."""

@@ -46,7 +46,7 @@ FIRST = [
     ("person_stops", "approach"),
     ("slow", "hold"),
     ("crawl", "to_pregrasp"),
-    ("gripper_jam", "close"),
+    ("gripper_jam", "open"),
     ("gripper_drop", "idle"),
 ]
 
@@ -165,6 +165,7 @@ def test_two_faults_in_a_row(bench: Bench, first: str, second: str, codes: set[s
     works_again(bench)
 
 
+@pytest.mark.slow
 def test_a_stop_is_heard_though_the_driver_is_frozen(bench: Bench) -> None:
     with moving(bench) as motion:
         os.kill(bench.worker_pid, signal.SIGSTOP)
@@ -281,7 +282,7 @@ def test_a_fault_at_the_end_of_a_motion(bench: Bench, fault: str, late_s: float,
     """Whether that motion or the next one fails is open; nothing is lost and nothing is done twice."""
     plan = small_plan(bench.limits)
     cell = run_cell(bench, fault, "to_pregrasp", tmp_path, SEED, moment_s=plan.to_pregrasp.duration_s + late_s)
-    assert not [text for text in cell.wrong if "was under way" not in text], cell
+    assert not cell.wrong, cell
 
 
 @pytest.mark.slow
