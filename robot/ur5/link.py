@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from typing import Any
 from affordagent.core.errors import AffordAgentError
 from affordagent.robot.ur5.state import Board, UrState
 
-NICE = -10  # asked for, since a set-point that is late is of no use; without the right to it nothing changes
 START_S = 20.0  # of a worker, connecting included: on a busy computer a new process takes long
 HUNG_S = 3.0  # a worker that does not turn for so long is ended; a little more than it allows itself
 LEAVE_S = 3.0
@@ -49,8 +47,6 @@ class Link:
             pass_fds=[board.fileno()],
             start_new_session=True,  # Ctrl-C in a terminal is the parent's to handle
         )
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
         answer = self._answer(START_S, may_be_busy=True)
         if "missing" in answer:
             self.end()

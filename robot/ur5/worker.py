@@ -34,6 +34,8 @@ HANG_S, CONNECT_S, UPLOAD_S = 2.0, 5.0, 10.0  # longest turn, connecting, upload
 BEAT_S = 0.02  # without news, a sign of life for the parent
 _TURN_S = 0.002
 _LONGEST_TURN_S = 0.05  # a turn that took longer was held up here: for the rest of it the link is not to blame
+REAL_TIME_PRIORITY = 1
+_READY_S = 2 * PERIOD_S  # until our program takes the next command after a stop: the client waits for it in a busy loop
 _PROGRAM_S, _REST_S, _OTHER_PROGRAM_S = 5.0, 1.0, 1.0
 _VARIABLES = (
     "timestamp", "actual_q", "actual_qd", "actual_TCP_pose", "actual_TCP_force", "robot_mode", "safety_status_bits",
@@ -64,6 +66,7 @@ class Worker:
         self._seen_s = self._turned_s = self._beat_s = time.monotonic()
         self._silent_s = 0.0
         self._moving = False  # set-points are being sent
+        self._quiet_s = 0.0  # of the controller's time, before which it takes no command
         self._watched = False  # the controller's watchdog has been set: our program must be fed
         from rtde_receive import RTDEReceiveInterface
 
@@ -84,7 +87,8 @@ class Worker:
         }
         while not self._orphaned:
             state = self.turn()
-            if state is not None and self._watched and fault_of(state) is None:
+            ready = state is not None and state.stamp_s >= self._quiet_s and fault_of(state) is None
+            if ready and self._watched:
                 self._control.kickWatchdog()
             if self._commands:
                 command = self._commands.pop(0)
@@ -178,6 +182,7 @@ class Worker:
             self._control.stopScript()
             return _failed("execution.program", f"the controller did not take {refused}")
         self._watched = True
+        _hurry()
         self.fresh()
         return {"reached": True}
 
@@ -200,6 +205,8 @@ class Worker:
     def follow(self, times_s: list[float], positions: list[list[float]], force_limit_n: float | None) -> dict[str, Any]:
         """Stream a trajectory; the answer says how it ended."""
         state = self.fresh()
+        while state.stamp_s < self._quiet_s:
+            state = self.fresh()
         stream = Stream(np.array(times_s), np.array(positions), state, force_limit_n)
         ending = fault_of(state) or stream.mismatch(state)
         while ending is None and not stream.arrived(state):
@@ -228,6 +235,7 @@ class Worker:
         if fault_of(self._state()) is not None or not self._control.servoStop(STOP_M_S2):
             self._watched = False
         state = self.fresh()
+        self._quiet_s = state.stamp_s + _READY_S
         end_s = state.stamp_s + _REST_S
         while not state.at_rest and state.stamp_s < end_s:
             state = self.fresh()
@@ -253,6 +261,15 @@ def _failed(code: str, message: str) -> dict[str, Any]:
 def _allow(seconds: float) -> None:
     """Let the kernel end this process unless called again within that time; needs no thread and no interpreter lock."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _hurry() -> None:
+    """All our threads before all that only computes, where the system grants it: a set-point that is late is of no use.
+    Not while connecting, since the client does that in busy loops."""
+    if hasattr(os, "sched_setscheduler"):
+        with contextlib.suppress(PermissionError):
+            for thread in os.listdir("/proc/self/task"):
+                os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(REAL_TIME_PRIORITY))
 
 
 def say(answers: int, answer: dict[str, Any]) -> None:
