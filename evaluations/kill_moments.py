@@ -275,7 +275,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = args.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         moments = kill_moments(args.moments, args.seed, args.host, folder.resolve())
-    result = {"arguments": vars(args), **summarise(moments), "each": [asdict(m) for m in moments]}
+    result = {"first_seed": args.seed, **summarise(moments), "each": [asdict(m) for m in moments]}
     write_json(args.out, result)
     print(json.dumps(summarise(moments), indent=1))
 
