@@ -122,7 +122,7 @@ class SafeArm:
     def _weighed(self, result: MotionResult) -> MotionResult:
         """The result, or a failure when what was gripped pulls more than it may."""
         force_n = result.state.tcp_force_n
-        if not result.reached or force_n is None or self._unloaded_n is None:
+        if not result.reached or force_n is None or self._unloaded_n is None or result.state.holding is False:
             return self._noted(result)
         held_kg, limit_kg = abs(float(force_n[2]) - self._unloaded_n) / GRAVITY_M_S2, self.limits.payload_kg
         if held_kg <= limit_kg:

@@ -349,6 +349,13 @@ class TestStateAndForces:
         safe.grip(0.08, "open")
         assert safe.wait(0.1, "after").reached  # it was put down
 
+    def test_what_pushes_an_empty_gripper_is_not_weighed(self) -> None:
+        arm = RecordingArm(force_n=np.zeros(3))
+        safe = over(arm)
+        safe.grip(0.05, "open")  # less far than before
+        arm.state = replace(arm.state, tcp_force_n=np.array([0.0, 0.0, 30.0]), holding=False)
+        assert safe.follow(self.MOTION, "approach").reached
+
     def test_a_stop_passes_while_a_motion_runs(self) -> None:
         stopped, began = threading.Event(), threading.Event()
 
