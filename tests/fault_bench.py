@@ -173,9 +173,18 @@ class Watch:
                 speed = float(np.abs(state["qd"]).max())
                 self.samples.append(Sample(state["t"], np.array(state["q"]), speed, state["gripper"]["width_m"]))
 
-    def stood_after_s(self, fault_t: float) -> float:
-        """From the fault to the last time the arm was seen to move, controller seconds; 0 when it never did."""
+    def moved_until_s(self, fault_t: float) -> float:
+        """From the fault to the last time the arm was seen to move, controller seconds; 0 when it was not."""
         return max((s.t - fault_t for s in self.samples if s.t > fault_t and s.speed_rad_s > AT_REST_RAD_S), default=0)
+
+    def stood_after_s(self, fault_t: float) -> float:
+        """From the fault to the first time the arm was seen to be at rest for good; 0 when it rested all the time."""
+        moving = [s.t for s in self.samples if s.speed_rad_s > AT_REST_RAD_S]
+        last_t = max(moving, default=-1.0)
+        gap = [s.t for s in self.samples if s.t <= fault_t]
+        if last_t < (gap[-1] if gap else fault_t):
+            return 0.0
+        return min((s.t for s in self.samples if s.t > max(last_t, fault_t)), default=np.inf) - fault_t
 
     def fingers_stood_after_s(self, fault_t: float) -> float:
         after = [s for s in self.samples if s.t > fault_t]
