@@ -41,6 +41,7 @@ def add(commands: Any) -> None:
         epilog=EPILOG,
     )
     recover.add_argument("--stroke", action="store_true", help="also measure the stroke of a Robotiq, for the settings")
+    recover.add_argument("--open", action="store_true", help="also open the fingers: what they hold falls")
     recover.set_defaults(handler=_recover)
     home = commands.add_parser(
         "home",
@@ -144,7 +145,7 @@ def _recover(args: argparse.Namespace) -> int:
     with Commander(host):
         code = _recover_arm(host, lambda question: _ask(args, question))
         if code == READY:
-            code = _recover_gripper(_gripper(settings, host), lambda question: _ask(args, question), args.stroke)
+            code = _recover_gripper(_gripper(settings, host), args)
     if code == READY:
         print("ready: `affordagent home` brings the arm to the posture in which it looks, `affordagent run` moves it")
     return code
@@ -182,8 +183,8 @@ def _gripper(settings: Settings, host: str) -> Gripper:
     return open_gripper(config.gripper, host, lambda pin, on: None, config.gripper_counts)
 
 
-def _recover_gripper(gripper: Gripper, ask: Callable[[str], bool], stroke: bool) -> int:
-    from affordagent.robot.gripper import RobotiqGripper
+def _recover_gripper(gripper: Gripper, args: argparse.Namespace) -> int:
+    from affordagent.robot.gripper import ROBOTIQ_FORCE_N, ROBOTIQ_STROKE_M, RobotiqGripper
     from affordagent.robot.ur5.recovery import diagnose
     from affordagent.robot.ur5.status import read_at_rest
 
@@ -193,12 +194,17 @@ def _recover_gripper(gripper: Gripper, ask: Callable[[str], bool], stroke: bool)
         state = read_at_rest(gripper)
         if state.fault is not None or not state.active:
             _tell(diagnose("execution.gripper", state.fault or "it is not activated"))
-            if not ask("Its fingers will close and open, and what they hold falls. Activate the gripper?"):
+            if not _ask(args, "Its fingers will close and open, and what they hold falls. Activate the gripper?"):
                 return DECLINED
             gripper.reset()
         print("the gripper is ready")
-        if stroke:
-            if not ask("It opens and closes slowly, and what it holds falls. Is nothing between its fingers?"):
+        if args.open:
+            if not _ask(args, "What the fingers hold falls: hold it. Open them?"):
+                return DECLINED
+            gripper.move(ROBOTIQ_STROKE_M, ROBOTIQ_FORCE_N[0])
+            print(f"the fingers stand at {1e3 * read_at_rest(gripper).width_m:.0f} mm")
+        if args.stroke:
+            if not _ask(args, "It opens and closes slowly, and what it holds falls. Is nothing between its fingers?"):
                 return DECLINED
             print("in the settings, under [ur5]:  gripper_counts = [{}, {}]".format(*gripper.calibrate_stroke()))
         return READY

@@ -64,10 +64,13 @@ class GraphRun:
         except KeyboardInterrupt:
             state = {**self.values, **_ended(stopped(self.signals.stage))}
         except Exception as error:  # noqa: BLE001  a bug must not lose the run: it is recorded with its traceback
+            if self.signals.fired:  # a library made something else of the interrupt
+                return {**self.values, **_ended(stopped(self.signals.stage))}
             (self.bench.store.folder / "traceback.txt").write_text(traceback.format_exc())
             message = f"{type(error).__name__}: {error}. This is a bug; traceback.txt in the run folder shows where."
             state = {**self.values, **_ended(StageFailure("internal", "internal.error", message))}
-        self.signals.closing = True
+        finally:
+            self.signals.closing = True
         return state
 
 

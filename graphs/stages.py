@@ -13,6 +13,7 @@ from affordagent.core.errors import AffordAgentError, NeedsClarification, Refuse
 from affordagent.core.run_store import as_plain
 from affordagent.core.types import GraspPlan, OutcomeName, PartMask, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
+from affordagent.robot.interface import ArmState
 from affordagent.robot.safety import SafeArm
 
 
@@ -57,7 +58,7 @@ def node(bench: Workbench, name: str, stage: Stage) -> Any:
 
 
 def _failure(bench: Workbench, name: str, error: AffordAgentError | KeyboardInterrupt) -> StageFailure:
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or (bench.stopped() and name != "execute"):  # whatever the stop broke
         if bench.arm is not None:
             bench.arm.stop()
         return stopped(name)
@@ -210,7 +211,7 @@ def plan(bench: Workbench, state: GraspState) -> Done:
     grasps, _ = bench.store.get("grasps")
     arm = bench.arm
     mended = [] if arm is None or bench.dry_run else arm.make_ready()
-    start_q = LOOK_Q if arm is None else arm.read().positions
+    start_q = LOOK_Q if arm is None else _empty_handed(arm.read()).positions
     chosen = plan_grasp(grasps, bench.store.get("cloud"), start_q, limits=bench.limits, arm=bench.arm_model)
     if bench.arm is not None:
         _check_motions(bench.arm, chosen)
@@ -224,6 +225,19 @@ def plan(bench: Workbench, state: GraspState) -> Done:
         evidence["would_send"] = [{"step": step.name, **step.goal} for step in steps]
         message = f"dry run, nothing is sent: {', '.join(step.name for step in steps)}; {message}"
     return Done(message, evidence, {"outcome": "planned"} if arm is None or bench.dry_run else GraspState())
+
+
+def _empty_handed(state: ArmState) -> ArmState:
+    """A hand that says it holds something is not opened in mid-air."""
+    if state.holding:
+        raise StageFailure(
+            "plan",
+            "execution.hand_full",
+            f"the hand holds something ({1e3 * state.gripper_width_m:.0f} mm wide), and a grasp begins by opening it: "
+            "hold the thing and type `affordagent recover --open`, or open the fingers on the pendant",
+            gripper_width_m=state.gripper_width_m,
+        )
+    return state
 
 
 def _check_motions(arm: SafeArm, plan: GraspPlan) -> None:

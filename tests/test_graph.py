@@ -4,8 +4,10 @@ chain is tested in test_end_to_end.py."""
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from langgraph.graph import END
 
@@ -16,6 +18,7 @@ from affordagent.core.types import STAGES
 from affordagent.graphs import stages
 from affordagent.graphs.grasp import after_ground, unless_ended
 from affordagent.graphs.state import Workbench
+from affordagent.robot.interface import ArmState
 
 DOC = Path(__file__).parents[1] / "docs" / "pipeline.md"
 
@@ -124,3 +127,12 @@ def test_the_ecosystems_tools_can_open_it(tmp_path, monkeypatch):
     state = getattr(module, name)().invoke({"command": "What is a ratchet for?"})
     assert state["outcome"] == "refused"
     assert list(tmp_path.glob("runs/*studio*/events.jsonl"))
+
+
+def test_a_hand_that_holds_something_is_not_opened():
+    state = ArmState(np.zeros(6), 0.023, 0.0, holding=True)
+    with pytest.raises(StageFailure, match="23 mm wide.*recover --open") as caught:
+        stages._empty_handed(state)
+    assert caught.value.code == "execution.hand_full"
+    for holding in (False, None):
+        assert stages._empty_handed(replace(state, holding=holding)).holding is holding

@@ -8,9 +8,11 @@ import pytest
 from affordagent.agent.cli import main
 from affordagent.core.errors import StageFailure
 from affordagent.robot.emulator.process import start_emulator
+from affordagent.robot.gripper import RobotiqGripper
 from affordagent.robot.ur5.dashboard import Dashboard
 from affordagent.robot.ur5.recovery import Condition, Recovery, apply, diagnose, read_condition, remedy_for, steps_after
 from affordagent.robot.ur5.state import EMERGENCY, FAULT, PLAYING, PROTECTIVE, SAFEGUARD, VIOLATION, UrState, fault_of
+from affordagent.robot.ur5.status import read_at_rest
 
 CODES = ("protective_stop", "emergency_stop", "safeguard_stop", "safety_fault", "power_off", "local_control",
          "program", "comms", "gripper")  # fmt: skip
@@ -236,3 +238,23 @@ def test_the_command_wants_a_real_cell(capsys):
     assert "must be ur5:HOST" in capsys.readouterr().err
     assert main(["recover", "--cell", "ur5:127.255.255.1"]) == 2
     assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_full_hand_is_emptied_only_when_asked_for(emulator, capsys):
+    """`recover --open` after a yes; plain `recover` leaves what is held where it is."""
+    emulator.admin.clear()
+    gripper, cell = RobotiqGripper(emulator.host), f"ur5:{emulator.host}"
+    gripper.activate()
+    emulator.admin.object(0.03)
+    try:
+        gripper.move(0.0, 40.0)
+        assert read_at_rest(gripper).holding
+        assert main(["recover", "--cell", cell, "--yes"]) == 0
+        assert main(["recover", "--cell", cell, "--open"]) == 3  # nobody to ask
+        assert gripper.read().holding
+        assert main(["recover", "--cell", cell, "--open", "--yes"]) == 0
+        assert gripper.read().width_m > 0.08
+    finally:
+        emulator.admin.object(None)
+        gripper.close()
+    assert "hold it" in capsys.readouterr().out
