@@ -29,7 +29,7 @@ class Ur5Config:
     payload_kg: float = 0.95
     payload_cog_m: tuple[float, float, float] = (0.0, 0.0, 0.06)
     stale_after_s: float = 0.5
-    watchdog_hz: float = 10.0
+    watchdog_hz: float = 5.0
     unlocks: int = 2
 
     def __post_init__(self) -> None:
