@@ -107,19 +107,17 @@ def test_a_simulated_run_ends_as_stopped(tmp_path: Path, stage: str, number: sig
     folder = tmp_path / "run"
     with grasp_process(folder, SIM) as process:
         wait_for(process, stage)
-        time.sleep(0.2)
         process.send_signal(number)
         result = result_of(process)
-        assert process.returncode == 130
+        assert process.returncode == 130, result
     assert (result["outcome"], result["failure"]["code"]) == ("failure", "execution.stopped")
-    assert result["failure"]["stage"] == result["stages"][-1]["stage"] == stage
+    assert result["failure"]["stage"] == stage
     left = read_run(folder)
     assert left.ended is not None
     assert left.ended.as_json() == result
     assert all(motion.ended for motion in left.motions)
     if stage == "execute":
-        assert left.motions[-1].result is not None
-        assert left.motions[-1].result["code"] == "execution.stopped"
+        assert all(m.result and m.result["code"] in (None, "execution.stopped") for m in left.motions)
     else:
         assert left.motions == []
 
