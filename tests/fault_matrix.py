@@ -100,11 +100,11 @@ FAULTS: dict[str, Fault] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What was seen. moment_s: of the fault, after the stage's first motion. under_way: steps that were open just before
-    and just after the fault. step: in which the run failed, "" = before one had begun. stood_after_s: see `Watch`, None
-    where the fault does not stop the arm. refused: what `make_ready` said before the fault was cleared. tries: more than
-    one where the machine was too busy for the fault to come within its stage. wrong: what should not have been, empty =
-    passed."""
+    """What was seen. moment_s: of the fault, after the stage's first motion. under_way: steps that were open just
+    before and just after the fault. step: in which the run failed, "" = before one had begun. stood_after_s: see
+    `Watch`, None where the fault does not stop the arm. refused: what `make_ready` said before the fault was cleared.
+    tries: more than one where the machine was too busy for the fault to come within its stage. wrong: what should not
+    have been, empty = passed."""
 
     fault: str
     stage: str
