@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -57,7 +57,25 @@ def look_at_rest(camera: Camera, arm: ArmReader) -> tuple[RgbdFrame, Array]:
     return frame, before.positions
 
 
-class MountedCamera:
+class _Wrapped:
+    """A camera that opens, closes and is named as the one it takes its frames from."""
+
+    def __init__(self, source: Camera) -> None:
+        self._source = source
+
+    @property
+    def serial(self) -> str:
+        return self._source.serial
+
+    def __enter__(self) -> Self:
+        self._source.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._source.__exit__(*exc)
+
+
+class MountedCamera(_Wrapped):
     """Eye to hand: T_base_camera is the calibration's. Eye in hand: the arm's pose by its joints, read right before and
     right after the picture, times the calibration's T_flange_camera.
 
@@ -77,18 +95,8 @@ class MountedCamera:
             )
         if calibration.kind == "eye_in_hand" and arm is None:
             raise StageFailure("look", "calibration.pose", "the camera sits on the flange, and there is no arm to ask")
-        self._source, self._calibration, self._arm = source, calibration, arm
-
-    @property
-    def serial(self) -> str:
-        return self._source.serial
-
-    def __enter__(self) -> MountedCamera:
-        self._source.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._source.__exit__(*exc)
+        super().__init__(source)
+        self._calibration, self._arm = calibration, arm
 
     def look(self) -> RgbdFrame:
         """
@@ -105,22 +113,8 @@ class MountedCamera:
         return replace(frame, T_base_camera=T_base_camera, camera=self._calibration.camera.intrinsics)
 
 
-class PosedCamera:
+class PosedCamera(_Wrapped):
     """A camera whose frames carry T_base_camera already; without it nothing is looked at."""
-
-    def __init__(self, source: Camera) -> None:
-        self._source = source
-
-    @property
-    def serial(self) -> str:
-        return self._source.serial
-
-    def __enter__(self) -> PosedCamera:
-        self._source.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._source.__exit__(*exc)
 
     def look(self) -> RgbdFrame:
         """
