@@ -202,7 +202,7 @@ class TestEmpty:
         arm.rest_until(lambda: not arm.plant.fingers.moving, 3.0)
         drivers = arm.plant._joints._drivers
         for k in range(200):
-            arm.plant._data.qvel[drivers] = 0.1 if k % 2 else -0.1
+            arm.plant._data.qvel[drivers] += 0.1 if k % 2 else -0.1
             arm.tick()
             assert not arm.plant.fingers.moving
 

@@ -60,7 +60,7 @@ class ScenePlant:
         self._phase: str | None = None
         self._opening_set_m = self._opening_goal_m = self._rested_at_m = self._joints.opening_m
         self._finger_speed_m_s = 0.0
-        self._resting_s = _REST_S
+        self._resting_s, self._moving = 0.0, False
         self._force_n = np.zeros(3)
 
     @property
@@ -73,7 +73,7 @@ class ScenePlant:
 
     @property
     def fingers(self) -> Fingers:
-        return Fingers(self._joints.opening_m, self._resting_s < _REST_S)
+        return Fingers(self._joints.opening_m, self._moving)
 
     @property
     def tcp_force_n(self) -> Array:
@@ -112,6 +112,7 @@ class ScenePlant:
             self._rested_at_m, self._resting_s = opening_m, 0.0
         else:
             self._resting_s += TIMESTEP_S
+            self._moving = self._moving and self._resting_s < _REST_S
 
     def _gripper_force_n(self) -> Array:
         """(3,) sum of the contact forces on the gripper."""
@@ -122,22 +123,21 @@ class ScenePlant:
         for i in np.flatnonzero(on_gripper[:, 0] != on_gripper[:, 1]):
             force = np.zeros(6)
             mujoco.mj_contactForce(self._model, self._data, i, force)
-            on_second = force[:3] @ self._data.contact.frame[i].reshape(
-                3, 3
-            )  # rows: normal from first to second, tangents
+            # rows of the frame: the normal from the first geom to the second, and two tangents
+            on_second = force[:3] @ self._data.contact.frame[i].reshape(3, 3)
             total += on_second if on_gripper[i, 1] else -on_second
         return total
 
     def drive_fingers(self, opening_m: float, force_n: float, speed_m_s: float) -> None:
         actual_m = self._joints.opening_m
-        presses = self._opening_set_m < actual_m - _SAME_M and self._resting_s >= _REST_S
+        presses = self._opening_set_m < actual_m - _SAME_M and not self._moving
         if abs(opening_m - actual_m) < _SAME_M and presses:
             return  # told to stay: the drive locks itself, what is held stays held
         self._opening_goal_m, self._finger_speed_m_s = max(opening_m, 0.0), speed_m_s
         opens = self._opening_goal_m > actual_m
         self._opening_set_m = actual_m if opens else min(self._opening_set_m, actual_m)  # a grip is not loosened
         self._joints.limit_grip(min(force_n / FULL_GRIP_N, 1.0))
-        self._rested_at_m, self._resting_s = actual_m, 0.0
+        self._rested_at_m, self._resting_s, self._moving = actual_m, 0.0, True
 
     def place(self, q: Array) -> None:
         self._joints.put(q)
