@@ -8,6 +8,7 @@ import numpy as np
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import JointTrajectory
+from affordagent.robot.gripper import NOTHING_HELD_M
 from affordagent.robot.interface import Arm, ArmState, MotionResult
 from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
@@ -31,7 +32,8 @@ class SafeArm:
     def __init__(self, arm: Arm, limits: MotionLimits, kinematics: ArmKinematics) -> None:
         self.arm, self.limits, self._kinematics = arm, limits, kinematics
         self._last = _UNKNOWN
-        self._unloaded_n: float | None = None  # force along gravity before the fingers closed
+        self._free_n = 0.0  # force along gravity before the last motion with an empty hand; at first the arm's own zero
+        self._gripped = False
 
     def make_ready(self) -> list[str]:
         return self.arm.make_ready()
@@ -49,7 +51,11 @@ class SafeArm:
         if isinstance(clean, SafetyViolation):
             return self._refused(clean)
         violation = self._start(clean, state) or self._push(state) or self.check(clean, state.gripper_width_m)
-        return self._refused(violation) if violation else self._weighed(self.arm.follow(clean, phase))
+        if violation:
+            return self._refused(violation)
+        if not self._gripped and state.tcp_force_n is not None:
+            self._free_n = float(state.tcp_force_n[2])
+        return self._weighed(self.arm.follow(clean, phase))
 
     def grip(self, width_m: float, phase: str) -> MotionResult:
         """Send the opening if the fingers can have it; they press with the force the driver was given."""
@@ -60,9 +66,10 @@ class SafeArm:
         if not 0 <= width <= MAX_OPENING_M:
             message = f"an opening of {width_m!r} m was asked for, the fingers have 0 to {MAX_OPENING_M} m"
             return self._refused(SafetyViolation("safety.malformed", width, MAX_OPENING_M, "m", message))
-        closing = not width >= state.gripper_width_m
-        self._unloaded_n = float(state.tcp_force_n[2]) if closing and state.tcp_force_n is not None else None
-        return self._noted(self.arm.grip(width, phase))
+        result = self.arm.grip(width, phase)
+        rested_m = result.state.gripper_width_m  # NaN where the gripper cannot tell
+        self._gripped = not (rested_m <= width + NOTHING_HELD_M or rested_m >= MAX_OPENING_M)
+        return self._noted(result)
 
     def wait(self, duration_s: float, phase: str) -> MotionResult:
         duration = _number(duration_s)
@@ -120,11 +127,15 @@ class SafeArm:
         return SafetyViolation("safety.force", force_n, limit_n, "N", message)
 
     def _weighed(self, result: MotionResult) -> MotionResult:
-        """The result, or a failure when what was gripped pulls more than it may."""
+        """The result, or a failure when what was gripped pulls more than it may.
+
+        It is compared with the force where the approach began, not with the one where the fingers closed: there they
+        may be touching the table or the object already, and that push is gone after the lift.
+        """
         force_n = result.state.tcp_force_n
-        if not result.reached or force_n is None or self._unloaded_n is None or result.state.holding is False:
+        if not result.reached or force_n is None or not self._gripped or result.state.holding is False:
             return self._noted(result)
-        held_kg, limit_kg = abs(float(force_n[2]) - self._unloaded_n) / GRAVITY_M_S2, self.limits.payload_kg
+        held_kg, limit_kg = abs(float(force_n[2]) - self._free_n) / GRAVITY_M_S2, self.limits.payload_kg
         if held_kg <= limit_kg:
             return self._noted(result)
         message = (

@@ -37,7 +37,9 @@ KINEMATICS = ArmKinematics()
 
 
 class RecordingArm:
-    """Keeps what it is told and does it at once."""
+    """Keeps what it is told and does it at once. between_m: width of what is between the fingers."""
+
+    between_m = 0.0
 
     def __init__(self, q: Array = LOOK_Q, width_m: float = 0.05, force_n: Array | None = None) -> None:
         self.state = ArmState(np.array(q, float), width_m, 0.0, tcp_force_n=force_n)
@@ -59,7 +61,7 @@ class RecordingArm:
 
     def grip(self, width_m: float, phase: str) -> MotionResult:
         self.sent.append(("grip", width_m))
-        self.state = replace(self.state, gripper_width_m=width_m)
+        self.state = replace(self.state, gripper_width_m=max(self.between_m, width_m))
         return MotionResult(True, self.state)
 
     def wait(self, duration_s: float, phase: str) -> MotionResult:
@@ -339,7 +341,11 @@ class TestStateAndForces:
     @pytest.mark.parametrize(("pull_n", "code"), [(-15.0, None), (-25.0, "safety.payload")])
     def test_what_hangs_on_the_gripper_is_weighed(self, pull_n: float, code: str | None) -> None:
         arm = RecordingArm(force_n=np.array([0.0, 0.0, 3.0]))
+        arm.between_m = 0.01
         safe = over(arm)
+        assert safe.follow(self.MOTION, "approach").reached
+        touching_n = np.array([0.0, 0.0, 40.0])  # the fingertips are on the table
+        arm.state = replace(arm.state, positions=self.MOTION.positions[0], tcp_force_n=touching_n)
         safe.grip(0.0, "close")
         arm.state = replace(arm.state, tcp_force_n=np.array([0.0, 0.0, 3.0 + pull_n]))
         result = safe.follow(self.MOTION, "lift")
@@ -348,6 +354,23 @@ class TestStateAndForces:
         assert safe.wait(0.1, "hold").code == code
         safe.grip(0.08, "open")
         assert safe.wait(0.1, "after").reached  # it was put down
+
+    def test_fingers_that_bump_on_the_way_down_weigh_nothing(self) -> None:
+        arm = RecordingArm(width_m=0.085, force_n=np.zeros(3))
+        safe = over(arm)
+        safe.grip(0.03, "open")  # less far than before, and nothing was in the way
+        arm.state = replace(arm.state, tcp_force_n=np.array([0.0, 0.0, 40.0]), gripper_width_m=0.032, holding=True)
+        assert safe.follow(self.MOTION, "approach").reached
+
+    def test_a_hand_that_tells_nothing_is_weighed_once_closed(self) -> None:
+        arm = RecordingArm(width_m=math.nan, force_n=np.array([0.0, 0.0, -25.0]))
+        safe = over(arm)
+        arm.between_m = 0.085  # it opens fully or not at all
+        safe.grip(0.03, "open")
+        assert safe.wait(0.1, "rest").reached
+        arm.between_m = math.nan
+        safe.grip(0.0, "close")
+        assert safe.wait(0.1, "hold").code == "safety.payload"
 
     def test_what_pushes_an_empty_gripper_is_not_weighed(self) -> None:
         arm = RecordingArm(force_n=np.zeros(3))

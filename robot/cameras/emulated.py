@@ -22,8 +22,6 @@ class EmulatedCamera:
 
     serial = ""
 
-    serial = ""
-
     def __init__(self, host: str) -> None:
         self.host = host
         self._view: SceneView | None = None
