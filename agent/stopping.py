@@ -8,11 +8,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """While open, SIGINT and SIGTERM call `stop` before anything else, as often as they come.
+    """While open, SIGINT, SIGTERM and SIGHUP call `stop` before anything else, as often as they come. SIGHUP, of a closed
+    terminal, is left alone where it is ignored (nohup).
 
     Then the run is ended: outside of a motion by a KeyboardInterrupt; during one the motion itself comes back as
     stopped, and only a second signal raises. Once `closing` is set nothing is raised any more: the run is being
@@ -30,7 +31,10 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            for number in SIGNALS:
+                if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # nohup: the run is to go on
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -38,7 +42,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self.fired = self.fired, True  # first: whatever becomes of the stop, nothing new begins
         self._stop()
-        again, self.fired = self.fired, True
         if not self.closing and (again or self.stage != "execute"):
             raise KeyboardInterrupt

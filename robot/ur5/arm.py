@@ -183,6 +183,8 @@ class UrArm:
             move.cancel()
         if blocked is None and move.failure is not None:
             blocked = move.failure.code, move.failure.message
+        if blocked is None and (move.state is None or move.state.moving):
+            blocked = "execution.gripper", "whether the fingers moved is not known: look at them"
         self._fingers = move.state or self._fingers
         return MotionResult(True, self._arm_state(self._state())) if blocked is None else self._failed(*blocked)
 

@@ -73,6 +73,7 @@ class Link:
             WorkerLost: it ended, hangs, or did not answer in time.
         """
         self._number += 1
+        self._board.parent_lives()
         line = memoryview(json.dumps({"id": self._number, "op": op, **fields}).encode() + b"\n")
         assert self._process.stdin is not None
         try:
@@ -90,6 +91,7 @@ class Link:
         end_s = time.monotonic() + within_s
         assert self._process.stdout is not None
         while b"\n" not in self._unread:
+            self._board.parent_lives()
             if select.select([self._process.stdout], [], [], _POLL_S)[0]:
                 data = self._process.stdout.read(1 << 16)
                 if not data:

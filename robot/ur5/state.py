@@ -23,7 +23,9 @@ AT_REST_RAD_S = 0.01
 
 _NUMBERS = struct.Struct("<24d8d")
 _COUNTER = struct.Struct("<Q")
-_ASKED_AT, _FORGOTTEN_AT, _OBEYED_AT, _STATE_AT = 0, 8, 16, 24  # counts of stops: two of the parent, one of the worker
+_ASKED_AT, _FORGOTTEN_AT, _OBEYED_AT = 0, 8, 16  # counts of stops: two of the parent, one of the worker
+_PARENT_AT, _STATE_AT = 24, 32
+_SECONDS = struct.Struct("<d")
 _SIZE = _STATE_AT + _COUNTER.size + _NUMBERS.size
 
 
@@ -137,6 +139,15 @@ class Board:
             q, qd, tcp_pose, tcp_force, int(mode), int(bits), int(runtime), scaling, bool(control), stamp_s, seen_s,
             beat_s,
         )  # fmt: skip
+
+    def parent_lives(self) -> None:
+        """Parent: while it waits for the end of a motion."""
+        _SECONDS.pack_into(self._memory, _PARENT_AT, time.monotonic())
+
+    @property
+    def parent_silent_s(self) -> float:
+        """Time since the parent last waited, seconds."""
+        return time.monotonic() - float(_SECONDS.unpack_from(self._memory, _PARENT_AT)[0])
 
     def ask_stop(self) -> None:
         """Parent: nothing may move from now on."""

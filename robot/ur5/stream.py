@@ -11,7 +11,7 @@ from affordagent.robot.ur5.state import UrState
 PERIOD_S = 0.008  # 125 Hz, which both series keep
 START_TOLERANCE_RAD = 0.05
 GOAL_TOLERANCE_RAD = 0.02
-BLEND_S = 0.5  # in which the distance from the first point fades, so that the arm does not jump to it
+BLEND_S = 0.5  # in which the distance from the first point fades, however short the motion: the arm does not jump to it
 LAG_S = 0.4  # of the arm behind the set-points: 0.1 s look-ahead and the servos, with room
 TRACKING_TOLERANCE_RAD = 0.05
 SETTLE_S = 2.0  # most time from the last set-point to rest
@@ -34,6 +34,7 @@ class Stream:
     ) -> None:
         self._times_s, self._positions, self._force_limit_n = times_s, positions, force_limit_n
         self.goal = positions[-1]
+        self._end_s = max(float(times_s[-1]), BLEND_S)
         self._offset = start.q - positions[0]
         self.time_s = 0.0  # along the trajectory
         self._stamp_s = start.stamp_s
@@ -52,11 +53,12 @@ class Stream:
         """(6,) rad, the next set-point."""
         passed_s = min(max(state.stamp_s - self._stamp_s, 0.0), 2 * PERIOD_S)
         self._stamp_s = state.stamp_s
-        self.time_s = min(self.time_s + passed_s * min(max(state.speed_scaling, 0.0), 1.0), float(self._times_s[-1]))
-        if self._settled_from_s is None and self.time_s >= self._times_s[-1]:
+        scaling = min(1.0, max(0.0, state.speed_scaling))  # in this order NaN is 0
+        self.time_s = min(self.time_s + passed_s * scaling, self._end_s)
+        if self._settled_from_s is None and self.time_s >= self._end_s:
             self._settled_from_s = state.stamp_s
         target = np.array([np.interp(self.time_s, self._times_s, joint) for joint in self._positions.T])
-        fade = min(self.time_s / min(BLEND_S, float(self._times_s[-1])), 1.0)
+        fade = min(self.time_s / BLEND_S, 1.0)
         target += self._offset * (1 - fade * fade * (3 - 2 * fade))
         self._sent.append((state.stamp_s, target))
         while len(self._sent) > 2 and self._sent[1][0] < state.stamp_s - LAG_S:

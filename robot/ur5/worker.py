@@ -4,10 +4,10 @@
 
 Commands come as JSON lines on stdin, {"id": 1, "op": "follow", ...}; each gets one answer on stdout, {"id": 1, ...}.
 The state goes to the shared `Board` at every turn, and the stop flag comes from there. The worker stops the arm and
-leaves when stdin ends (the parent died). It leaves at once when the link is lost: it then no longer feeds the
-controller's watchdog, which stops the arm within 1 / watchdog_hz. Nothing is sent to the arm unless the controller's
-clock has advanced, so that a link that delivers nothing has the same effect. A turn that hangs ends the process
-(SIGALRM).
+leaves when stdin ends (the parent died), and ends a motion while the parent stands still. It leaves at once when the
+link is lost: it then no longer feeds the controller's watchdog, which stops the arm within 1 / watchdog_hz. Nothing is
+sent to the arm unless the controller's clock has advanced, so that a link that delivers nothing has the same effect. A
+turn that hangs ends the process (SIGALRM).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from affordagent.robot.ur5.stream import PERIOD_S, Stream
 LOOKAHEAD_S, GAIN = 0.1, 300.0  # of servoj
 STOP_M_S2 = 10.0  # deceleration of the tcp, the client's default
 HANG_S, CONNECT_S, UPLOAD_S = 2.0, 5.0, 10.0  # longest turn, connecting, upload: then the process ends
+PARENT_SILENT_S = 1.0  # a parent that lives but stands still (Ctrl-Z) could not stop the arm either
 BEAT_S = 0.02  # without news, a sign of life for the parent
 _TURN_S = 0.002
 _LONGEST_TURN_S = 0.05  # a turn that took longer was held up here: for the rest of it the link is not to blame
@@ -212,6 +213,9 @@ class Worker:
         while ending is None and not stream.arrived(state):
             if self._board.stop_asked or self._orphaned:
                 ending = "execution.stopped", "stopped on request"
+                break
+            if self._board.parent_silent_s > PARENT_SILENT_S:
+                ending = "execution.comms", f"the program that asked for the motion stood still for {PARENT_SILENT_S} s"
                 break
             self._moving = True
             if not self._control.servoJ(list(stream.step(state)), 0.0, 0.0, PERIOD_S, LOOKAHEAD_S, GAIN):
