@@ -119,8 +119,13 @@ def _session(
             console.print(record.message, markup=False)
 
         def ask(question: dict[str, Any]) -> bool:
-            if args.yes or not sys.stdin.isatty():
-                return args.yes
+            if args.yes:
+                return True
+            if not sys.stdin.isatty():
+                console.print(
+                    " • nobody to ask: this is no terminal, so the answer is no (--yes answers yes)", markup=False
+                )
+                return False
             status.stop()
             return input(f"{question['question']} [y/N] ").strip().lower() in ("y", "yes")
 

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from affordagent.robot.cameras.config import CameraConfig
 
 SYSTEM_LIBRARIES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libgl1 libgomp1"
 APT = f"apt-get install -y --no-install-recommends {SYSTEM_LIBRARIES}"
@@ -45,22 +48,27 @@ def examine() -> list[Finding]:
     """Look at everything; takes some seconds, changes nothing."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     findings = [Finding("python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer")]
-    findings += [_package(Requirement(r)) for r in importlib.metadata.requires("affordagent") or [] if "extra" not in r]
+    findings += [_package(Requirement(r)) for r in _requirements() if "extra" not in r]
     findings += [_renderer("egl"), _renderer("osmesa")]
     findings += _models()
     findings.append(_grounder())
+    findings += _real_arm()
     findings.append(_gpu())
     return findings
 
 
-def _package(requirement: Requirement) -> Finding:
-    mend = f"pip install '{requirement}'"
+def _requirements() -> list[str]:
+    return importlib.metadata.requires("affordagent") or []
+
+
+def _package(requirement: Requirement, mend: str = "", optional: bool = False) -> Finding:
+    name, mend = requirement.name, mend or f"pip install '{requirement}'"
     try:
-        version = importlib.metadata.version(requirement.name)
+        version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(requirement.name, False, "not installed", mend)
+        return Finding(name, False, "not installed", mend, optional)
     fits = requirement.specifier.contains(version, prereleases=True)
-    return Finding(requirement.name, fits, version if fits else f"{version}, wanted {requirement.specifier}", mend)
+    return Finding(name, fits, version if fits else f"{version}, wanted {requirement.specifier}", mend, optional)
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -119,6 +127,43 @@ def _grounder() -> Finding:
     except AffordAgentError as error:
         return Finding("setting vlm", False, str(error), mend)
     return Finding("setting vlm", True, f"{vlm} ({kind})")
+
+
+def _real_arm() -> list[Finding]:
+    """What a real arm needs: its driver, its camera's, a calibration. Optional as long as the settings name no arm."""
+    from affordagent.agent.settings import Settings
+    from affordagent.core.errors import AffordAgentError
+
+    try:
+        settings = Settings.load(None)
+    except AffordAgentError as error:
+        return [Finding("settings", False, str(error), "correct affordagent.toml")]
+    real, camera = settings.cell.startswith("ur5:"), settings.camera
+    realsense = real and camera.source.startswith("realsense")
+    findings = []
+    for name, extra, why, needed in (
+        ("ur_rtde", "ur5", "a real arm", real),
+        ("pyrealsense2", "realsense", "a RealSense", realsense),
+    ):
+        wanted = next(r for r in map(Requirement, _requirements()) if r.name == name)
+        findings.append(_package(wanted, f"for {why}: pip install 'affordagent[{extra}]'", optional=not needed))
+    return [*findings, _calibration(settings.camera, needed=realsense)]
+
+
+def _calibration(camera: CameraConfig, needed: bool) -> Finding:
+    from affordagent.core.errors import StageFailure
+    from affordagent.robot.calibration.file import load_calibration
+
+    if camera.calibration is None and not needed:
+        mend = "for a real camera: affordagent calibrate (docs/calibration.md)"
+        return Finding("calibration", False, "none set", mend, optional=True)
+    try:
+        found = load_calibration(camera.calibration, camera.max_age_days)
+    except StageFailure as failure:
+        return Finding("calibration", False, failure.message, "see docs/calibration.md")
+    kind = found.kind.replace("_", " ")
+    detail = f"{camera.calibration}: {kind}, {found.date:%Y-%m-%d}, {found.residuals.rms_px:.2f} px"
+    return Finding("calibration", True, detail)
 
 
 def _gpu() -> Finding:

@@ -14,6 +14,7 @@ from affordagent.agent.pictures import save_overlay, scene_3d
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import RunStore
 from affordagent.robot.arms import ArmName
+from affordagent.robot.ur5.recovery import steps_after
 
 VIDEO = "motion.mp4"
 
@@ -32,6 +33,7 @@ def write_report(folder: Path) -> Path:
     stages = [event for event in store.events() if event["event"] == "stage"]
     page = _template().render(
         run=run,
+        steps=steps_after(run["failure"]["code"]) if run["failure"] and _is_real(run["settings"]) else (),
         stages=stages,
         longest_s=max((s["duration_s"] for s in stages), default=1.0) or 1.0,
         total_s=sum(s["duration_s"] for s in stages),
@@ -64,9 +66,13 @@ def _data_uri(path: Path | None, kind: str) -> str | None:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
+def _is_real(settings: dict[str, Any]) -> bool:
+    return settings["cell"].startswith("ur5:")
+
+
 def _arm(settings: dict[str, Any]) -> ArmName:
     """`Settings.arm_model`, of runs of older releases too, whose settings lack much."""
-    return settings["ur5"]["model"] if settings["cell"].startswith("ur5:") else "UR5e"
+    return settings["ur5"]["model"] if _is_real(settings) else "UR5e"
 
 
 def _view_3d(store: RunStore, arm: ArmName) -> str | None:

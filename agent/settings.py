@@ -71,5 +71,8 @@ class Settings(BaseModel):
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise AffordAgentError(f"cannot read the settings file {source}: {error}") from error
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            faults = "; ".join(
+                ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))))
+                for e in error.errors()
+            )
             raise AffordAgentError(f"settings{f' in {source}' if source else ''}: {faults}") from error

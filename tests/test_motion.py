@@ -298,6 +298,18 @@ class TestPlanGrasp:
             plan_grasp([GRASP], cloud(BAR), start, limits=LIMITS)
         assert caught.value.code == "planning.start_in_collision"
 
+    @pytest.mark.parametrize(
+        ("limits", "setting"),
+        [
+            (MotionLimits(workspace_max_m=(0.05, 0.85, 1.2)), "workspace_max_m"),
+            (MotionLimits(keep_out_m=(((-0.2, -0.5, 0.3), (0.4, -0.2, 0.6)),)), "keep_out_m"),
+        ],
+    )
+    def test_arm_that_stands_outside_of_its_limits_is_told_which(self, limits: MotionLimits, setting: str) -> None:
+        with pytest.raises(StageFailure, match=rf"\[limits\].*{setting} in the settings") as caught:
+            plan_grasp([GRASP], cloud(BAR), LOOK_Q, limits=limits)
+        assert caught.value.code == "planning.start_in_collision"
+
     def test_no_path_through_a_wall_round_the_arm(self) -> None:
         wall = box([-0.5, -0.3, 0.0], [0.95, -0.29, 1.15], 0.02)  # the arm reaches through it where it waits
         with pytest.raises(StageFailure) as caught:

@@ -64,5 +64,10 @@ class Dashboard:
             f"the controller's dashboard server at {self.host}:{PORT} does not answer ({error}): check that the "
             "controller is on, the cable, and the address in the cell's name",
             host=self.host,
-            steps=["Check that the controller is on", f"Check the network: ping {self.host}"],
+            steps=[
+                "Check that the controller is on",
+                f"Check the network: ping {self.host}",
+                "e-Series: enable Dashboard Server, RTDE and Real-Time Client (Settings, Security, Services)",
+                "For the emulator: `affordagent emulator` in another terminal, with the same --host",
+            ],
         )

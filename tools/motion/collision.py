@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.spatial import cKDTree
 
+from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
@@ -20,6 +21,37 @@ Hit = Literal["self", "table", "workspace", "keep_out", "obstacle", "target"]
 INSIDE_M = 0.002  # this much further inside the limits than `robot.safety` asks for, which looks more closely
 _POINT_SPACING_M = 0.005  # observed points are thinned to one per such cube
 _SELF_SEEN_M = 0.03  # observed points this near the arm at its start are the arm itself
+
+
+def start_in_collision(hit: Hit, q: Array, limits: MotionLimits) -> StageFailure:
+    """The arm, at `q` (6,) rad, already stands where it must not: said with the limit and the mend."""
+    freely = "drive it free by hand, with freedrive on the pendant"
+    box = f"{list(limits.workspace_min_m)} to {list(limits.workspace_max_m)} m"
+    margin = f"(with {1e3 * INSIDE_M:.0f} mm to spare)"
+    nears = f"(clearance {1e3 * limits.obstacle_clearance_m:.0f} mm)"
+    what, mend = {
+        "workspace": (
+            f"a part of it is outside of the workspace {box} {margin}",
+            f"{freely}, or correct [limits] workspace_min_m, workspace_max_m in the settings",
+        ),
+        "keep_out": (
+            f"a part of it is in a keep-out zone {margin}",
+            f"{freely}, or correct [limits] keep_out_m in the settings",
+        ),
+        "table": (
+            f"it touches the table at z = {limits.table_z_m:g} m",
+            f"{freely}, or correct [limits] table_z_m in the settings",
+        ),
+        "self": ("it touches itself", freely),
+        "obstacle": (f"it touches or nears something that was seen {nears}", f"clear the space round it, or {freely}"),
+        "target": (f"it touches or nears the object {nears}", freely),
+    }[hit]
+    return StageFailure(
+        "plan",
+        "planning.start_in_collision",
+        f"the arm cannot start from here, joints {np.round(q, 2).tolist()}: {what}. Mend: {mend}",
+        hit=hit,
+    )
 
 
 def solid(points: Array, table_z_m: float) -> Array:

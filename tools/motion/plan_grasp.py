@@ -21,7 +21,7 @@ from affordagent.robot.kinematics import ArmKinematics, within_limits
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85
-from affordagent.tools.motion.collision import CollisionWorld, Hit
+from affordagent.tools.motion.collision import CollisionWorld, Hit, start_in_collision
 from affordagent.tools.motion.planner import plan_path
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
@@ -165,13 +165,7 @@ def _blocked(depth: float, where: str, hit: Hit) -> _No:
 def _check_start(planner: _Planner) -> None:
     hit = planner.world.hit(planner.start_q, MAX_OPENING_M)
     if hit is not None:
-        raise StageFailure(
-            "plan",
-            "planning.start_in_collision",
-            f"the arm touches or nears something at the start ({hit}, joints {np.round(planner.start_q, 2).tolist()}, "
-            f"clearance {1e3 * planner.limits.obstacle_clearance_m:.0f} mm): drive it free by hand",
-            hit=hit,
-        )
+        raise start_in_collision(hit, planner.start_q, planner.limits)
 
 
 def _highest(points: Array) -> tuple[NDArray[np.int64], Array]:

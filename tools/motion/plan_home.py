@@ -17,7 +17,7 @@ from affordagent.robot.limits import MotionLimits
 from affordagent.robot.link_spheres import link_spheres
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.depth_projection import REACH_M, flying, voxel_downsample
-from affordagent.tools.motion.collision import CollisionWorld, sphere_centres
+from affordagent.tools.motion.collision import CollisionWorld, sphere_centres, start_in_collision
 from affordagent.tools.motion.planner import plan_path
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
@@ -64,13 +64,7 @@ def plan_home(
     world = CollisionWorld(kinematics, limits, others, np.empty((0, 3)), limits.table_z_m, start_q)
     hit = world.hit(start_q, opening_m)
     if hit is not None:
-        raise StageFailure(
-            "plan",
-            "planning.start_in_collision",
-            f"the arm touches or nears something here ({hit}, joints {np.round(start_q, 2).tolist()}): drive "
-            "it free by hand, with freedrive on the pendant",
-            hit=hit,
-        )
+        raise start_in_collision(hit, start_q, limits)
     motions: list[JointTrajectory] = []
     up = _straight_up(kinematics, world, start_q, opening_m, limits)
     if len(up) > 1:

@@ -1,0 +1,38 @@
+"""`affordagent doctor`: what it says of a real arm's needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from affordagent.agent import doctor
+from affordagent.agent.doctor import Finding
+
+
+def _real_arm(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> dict[str, Finding]:
+    (folder / "affordagent.toml").write_text(settings)
+    monkeypatch.chdir(folder)
+    return {finding.what: finding for finding in doctor._real_arm()}
+
+
+def test_without_a_real_arm_nothing_of_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _real_arm(tmp_path, monkeypatch, 'cell = "sim"\n')
+    assert set(found) == {"ur_rtde", "pyrealsense2", "calibration"}
+    assert all(finding.optional for finding in found.values())
+
+
+def test_a_real_arm_with_a_realsense_needs_all_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = 'cell = "ur5:192.168.1.102"\n[camera]\nsource = "realsense"\ncalibration = "nowhere.json"\n'
+    found = _real_arm(tmp_path, monkeypatch, settings)
+    assert not any(finding.optional for finding in found.values())
+    assert "affordagent[ur5]" in found["ur_rtde"].mend
+    assert "affordagent[realsense]" in found["pyrealsense2"].mend
+    assert not found["calibration"].ok
+    assert "nowhere.json does not exist" in found["calibration"].detail
+
+
+def test_wrong_settings_are_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _real_arm(tmp_path, monkeypatch, "[ur5]\ngriper = 1\n")
+    assert not found["settings"].ok
+    assert "griper" in found["settings"].detail
