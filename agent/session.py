@@ -20,6 +20,7 @@ from affordagent.core.types import FunctionalQuery, StageRecord
 from affordagent.graphs.state import GraspState, Grounder, Workbench
 from affordagent.robot.interface import Cell
 from affordagent.robot.ur5.commander import Commander
+from affordagent.robot.ur5.dashboard import Dashboard
 
 
 def open_cell(settings: Settings, record: bool = False) -> Cell:
@@ -102,6 +103,9 @@ class Session:
         with ExitStack() as opening:
             if kind == "ur5" and not self.settings.dry_run:
                 self._commander = opening.enter_context(Commander(host))
+            if kind == "ur5":
+                with Dashboard(host):  # does it answer at all? said before models are loaded
+                    pass
             self.tools.load()
             opening.enter_context(self.cell)
             self._opened = opening.pop_all()
