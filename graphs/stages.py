@@ -16,6 +16,8 @@ from affordagent.graphs.state import GraspState, Workbench
 from affordagent.robot.interface import ArmState
 from affordagent.robot.safety import SafeArm
 
+PICTURE_WITHIN_S = 300.0  # a real arm does not set out by an older picture: a person may have taken long to answer
+
 
 @dataclass(frozen=True)
 class Done:
@@ -253,8 +255,12 @@ def confirm(bench: Workbench, state: GraspState) -> Done:
     """Ask before moving. A node of its own: when the run is resumed, only the question is asked again."""
     if not bench.ask_before_motion:
         return Done("not asked: simulated motion")
-    chosen = bench.store.get("plan")
-    answer = interrupt({"question": "Move the robot?", "opening_m": chosen.opening_m, "score": chosen.grasp.score})
+    chosen, question = bench.store.get("plan"), "Move the robot?"
+    if bench.cell.is_hardware and bench.arm is not None and bench.arm.read().holding is None:
+        question = (
+            f"The hand cannot tell whether it holds something. It is opened first: what it holds falls. {question}"
+        )
+    answer = interrupt({"question": question, "opening_m": chosen.opening_m, "score": chosen.grasp.score})
     if answer is not True:
         raise Refused("confirm", "execution.declined", "Motion declined; nothing moved.")
     return Done("confirmed")
@@ -269,11 +275,33 @@ def execute(bench: Workbench, state: GraspState) -> Done:
     assert arm is not None  # without an arm the run ended as "planned"
     with MotionJournal(bench.store.folder / MOTIONS_FILE) as journal:
         mended = [] if journal.motions() else arm.make_ready()  # a person may have taken long to answer
+        if not journal.motions():
+            check_sight(bench)
         if bench.stopped():  # which making ready forgets
             raise KeyboardInterrupt
         report = execute_plan(arm, bench.store.get("plan"), journal)
     evidence = {**asdict(report), **({"mended": mended} if mended else {})}
     return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and held", evidence)
+
+
+def check_sight(bench: Workbench) -> None:
+    """Before the first motion of a real arm: its camera still gives pictures, and the one planned by is not old.
+
+    Raises:
+        StageFailure: (stage, code): camera.stale, or what the camera says.
+    """
+    if not bench.cell.is_hardware:
+        return
+    bench.cell.look()
+    age_s = time.time() - bench.store.get("frame").stamp_s
+    if age_s > PICTURE_WITHIN_S:
+        raise StageFailure(
+            "execute",
+            "camera.stale",
+            f"the picture that the motion was planned by is {age_s:.0f} s old, limit {PICTURE_WITHIN_S:.0f} s: nothing "
+            "moved; give the command again",
+            age_s=round(age_s, 1),
+        )
 
 
 def verify(bench: Workbench, state: GraspState) -> Done:

@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from affordagent.agent.stopping import StopSignals
+from affordagent.core.errors import StageFailure
+from affordagent.graphs.stages import PICTURE_WITHIN_S, check_sight
 from affordagent.robot.emulator.process import start_emulator
 from affordagent.robot.interface import READY_Q
 from affordagent.robot.ur5.state import AT_REST_RAD_S, UrState
@@ -108,3 +112,24 @@ def test_a_stop_that_breaks_still_ends_the_run() -> None:
         with pytest.raises(RuntimeError):
             os.kill(os.getpid(), signal.SIGINT)
         assert signals.fired  # so that no stage begins
+
+
+def sight(age_s: float, camera_lost: bool = False, is_hardware: bool = True) -> Any:
+    def look() -> None:
+        if camera_lost:
+            raise StageFailure("look", "camera.no_frame", "unplugged")
+
+    frame = SimpleNamespace(stamp_s=time.time() - age_s)
+    cell = SimpleNamespace(is_hardware=is_hardware, look=look)
+    return SimpleNamespace(cell=cell, store=SimpleNamespace(get={"frame": frame}.__getitem__))
+
+
+def test_no_motion_begins_without_a_camera_or_by_an_old_picture() -> None:
+    """A person may take an hour to say yes."""
+    check_sight(sight(10.0))
+    check_sight(sight(9999.0, camera_lost=True, is_hardware=False))
+    with pytest.raises(StageFailure, match="unplugged"):
+        check_sight(sight(10.0, camera_lost=True))
+    with pytest.raises(StageFailure, match="limit 300 s") as caught:
+        check_sight(sight(PICTURE_WITHIN_S + 1.0))
+    assert caught.value.code == "camera.stale"
