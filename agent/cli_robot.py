@@ -81,7 +81,10 @@ def _ask(args: argparse.Namespace, question: str) -> bool:
     if not sys.stdin.isatty():
         print(f"{question} no: nobody to ask (--yes answers yes to all)")
         return False
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def _tell(diagnosis: Diagnosis) -> None:
