@@ -127,7 +127,10 @@ def _session(
                 )
                 return False
             status.stop()
-            return input(f"{question['question']} [y/N] ").strip().lower() in ("y", "yes")
+            try:
+                return input(f"{question['question']} [y/N] ").strip().lower() in ("y", "yes")
+            except EOFError:  # Ctrl-D
+                return False
 
         yield session, {"on_stage": status.update, "on_record": on_record, "ask": ask}
 
