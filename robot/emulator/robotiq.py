@@ -21,7 +21,7 @@ from affordagent.robot.gripper import (
 )
 
 ACTIVATION_S = 1.0
-_NEAR_M = 0.0015  # from the target, to be there
+_NEAR_M = 0.002  # from the target, to be there: the model's fingers rest up to 1.5 mm beside it
 _RESET, _ACTIVATING, _ACTIVE = 0, 1, 3  # STA
 _MOVING, _BLOCKED_OPENING, _BLOCKED_CLOSING, _AT_TARGET = 0, 1, 2, 3  # OBJ
 _FAULT_ACTIVATING, _FAULT_NOT_ACTIVATED = 5, 7  # FLT
