@@ -159,7 +159,7 @@ def run_cell(bench: Bench, name: str, stage: str, folder: Path, seed: int, momen
             tries += 1
     wrong = [
         *_wrong_stop(fault, name, stage, seen),
-        *_wrong_failure(fault, stage, seen),
+        *_wrong_failure(fault, stage, seen, anywhere),
         *_wrong_journal(seen),
         *_wrong_motions(seen),
     ]
@@ -257,11 +257,11 @@ def _wrong_stop(fault: Fault, name: str, stage: str, seen: Encounter) -> Iterato
         yield f"a person's stop left the fingers moving for {fingers_s:.3f} s"
 
 
-def _wrong_failure(fault: Fault, stage: str, seen: Encounter) -> Iterator[str]:
+def _wrong_failure(fault: Fault, stage: str, seen: Encounter, anywhere: bool) -> Iterator[str]:
     under_way, failure = seen.under_way, seen.failure
-    met = {stage, *under_way}
-    if fault.late:
-        met |= {STEPS[i] for step in met if (i := STEPS.index(step) + 1 if step in STEPS else 1) < len(STEPS)}
+    met = {stage, *(step or _next(stage) for step in under_way)}  # between two steps it meets the second
+    if fault.late or anywhere:
+        met |= {_next(step) for step in met}
     first = {_first_hit(fault, step) for step in met}
     if failure is None:
         if None not in first:
@@ -278,6 +278,12 @@ def _wrong_failure(fault: Fault, stage: str, seen: Encounter) -> Iterator[str]:
 
 def _step_of(stage: str) -> str:
     return "" if stage == "idle" else stage
+
+
+def _next(stage: str) -> str:
+    """The step after a stage; the last has none after it."""
+    following = STAGES.index(stage) + 1
+    return STAGES[min(following, len(STAGES) - 1)]
 
 
 def _first_hit(fault: Fault, stage: str) -> str | None:

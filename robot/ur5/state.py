@@ -145,9 +145,9 @@ class Board:
         _SECONDS.pack_into(self._memory, _PARENT_AT, time.monotonic())
 
     @property
-    def parent_silent_s(self) -> float:
-        """Time since the parent last waited, seconds."""
-        return time.monotonic() - float(_SECONDS.unpack_from(self._memory, _PARENT_AT)[0])
+    def parent_beat_s(self) -> float:
+        """`time.monotonic` when the parent last waited."""
+        return float(_SECONDS.unpack_from(self._memory, _PARENT_AT)[0])
 
     def ask_stop(self) -> None:
         """Parent: nothing may move from now on."""

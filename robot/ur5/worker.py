@@ -34,7 +34,7 @@ HANG_S, CONNECT_S, UPLOAD_S = 2.0, 5.0, 10.0  # longest turn, connecting, upload
 PARENT_SILENT_S = 1.0  # a parent that lives but stands still (Ctrl-Z) could not stop the arm either
 BEAT_S = 0.02  # without news, a sign of life for the parent
 _TURN_S = 0.002
-_LONGEST_TURN_S = 0.05  # a turn that took longer was held up here: for the rest of it the link is not to blame
+_LONGEST_TURN_S = 0.05  # a turn that took longer was held up here: neither the link nor the parent is to blame
 REAL_TIME_PRIORITY = 1
 _READY_S = 2 * PERIOD_S  # until our program takes the next command after a stop: the client waits for it in a busy loop
 _PROGRAM_S, _REST_S, _OTHER_PROGRAM_S = 5.0, 1.0, 1.0
@@ -65,7 +65,7 @@ class Worker:
         self._unread = b""
         self._stamp_s = 0.0
         self._seen_s = self._turned_s = self._beat_s = time.monotonic()
-        self._silent_s = 0.0
+        self._silent_s = self._parent_silent_s = self._parent_beat_s = 0.0
         self._moving = False  # set-points are being sent
         self._quiet_s = 0.0  # of the controller's time, before which it takes no command
         self._watched = False  # the controller's watchdog has been set: our program must be fed
@@ -111,8 +111,11 @@ class Worker:
         if not self._receive.isConnected() or (self._control is not None and not self._control.isConnected()):
             raise LinkLost("the controller closed the connection")
         now_s, stamp_s = time.monotonic(), self._receive.getTimestamp()
-        self._silent_s += min(now_s - self._turned_s, _LONGEST_TURN_S)
-        self._turned_s = now_s
+        turn_s, self._turned_s = min(now_s - self._turned_s, _LONGEST_TURN_S), now_s
+        self._silent_s += turn_s
+        parent_beat_s = self._board.parent_beat_s
+        self._parent_silent_s = 0.0 if parent_beat_s != self._parent_beat_s else self._parent_silent_s + turn_s
+        self._parent_beat_s = parent_beat_s
         if self._board.stop_asked and not self._moving:
             self._board.obey_stop()
         news = stamp_s != self._stamp_s
@@ -214,7 +217,7 @@ class Worker:
             if self._board.stop_asked or self._orphaned:
                 ending = "execution.stopped", "stopped on request"
                 break
-            if self._board.parent_silent_s > PARENT_SILENT_S:
+            if self._parent_silent_s > PARENT_SILENT_S:
                 ending = "execution.comms", f"the program that asked for the motion stood still for {PARENT_SILENT_S} s"
                 break
             self._moving = True
