@@ -102,6 +102,11 @@ class Session:
         kind, _, host = self.settings.cell.partition(":")
         with ExitStack() as opening:
             if kind == "ur5" and not self.settings.dry_run:
+                if self.settings.ur5.gripper == "none":
+                    raise AffordAgentError(
+                        'the settings say [ur5] gripper = "none": nothing can be gripped. Name the gripper, or add '
+                        "--dry-run to see what would be planned"
+                    )
                 self._commander = opening.enter_context(Commander(host))
             if kind == "ur5":
                 with Dashboard(host):  # does it answer at all? said before models are loaded

@@ -12,8 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """While open, SIGINT, SIGTERM and SIGHUP call `stop` before anything else, as often as they come. SIGHUP, of a closed
-    terminal, is left alone where it is ignored (nohup).
+    """While open, SIGINT, SIGTERM and SIGHUP call `stop` before anything else, as often as they come. SIGHUP, of a
+    closed terminal, is left alone where it is ignored (nohup).
 
     Then the run is ended: outside of a motion by a KeyboardInterrupt; during one the motion itself comes back as
     stopped, and only a second signal raises. Once `closing` is set nothing is raised any more: the run is being

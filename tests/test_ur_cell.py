@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from affordagent.agent.cli import build_parser, main
-from affordagent.agent.session import open_cell
+from affordagent.agent.session import Session, open_cell
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import invert, look_at, rotation_angle
@@ -263,3 +263,9 @@ def test_every_command_on_the_page_exists():
     parser = build_parser()
     for command in commands:
         parser.parse_args(shlex.split(command))
+
+
+def test_without_a_gripper_nothing_is_commanded():
+    settings = Settings(cell="ur5:127.255.255.7", ur5=Ur5Config(gripper="none"))
+    with pytest.raises(AffordAgentError, match="Name the gripper, or add --dry-run"), Session(settings):
+        raise AssertionError("not opened")

@@ -152,8 +152,16 @@ def _blocked(depth: float, where: str, hit: Hit) -> _No:
     code, what, mend = {
         "self": ("planning.no_path", "the arm would touch itself", "turn the object"),
         "table": ("grasp.collides_surface", "the hand or arm would touch the table", "raise or turn the object"),
-        "workspace": ("planning.no_path", "the arm would leave its workspace", "move the object towards the middle"),
-        "keep_out": ("planning.no_path", "the arm would enter a keep-out zone", "move the object away from the zone"),
+        "workspace": (
+            "planning.no_path",
+            "the arm would leave its workspace ([limits] workspace_min_m, workspace_max_m)",
+            "move the object towards the middle",
+        ),
+        "keep_out": (
+            "planning.no_path",
+            "the arm would enter a keep-out zone ([limits] keep_out_m)",
+            "move the object away from the zone",
+        ),
         "obstacle": ("grasp.collides_scene", "something else is in the way", "clear the space round the object"),
         "target": ("grasp.collides_scene", "the hand would touch the object itself", "turn the object"),
     }[hit]
