@@ -38,8 +38,10 @@ from affordagent.core.types import Candidate, FunctionalQuery, PartMask, RgbdFra
 from affordagent.robot.cameras.config import CameraConfig
 from affordagent.robot.emulator.client import EmulatorClient
 from affordagent.robot.emulator.process import start_emulator
+from affordagent.robot.gripper import ROBOTIQ_FORCE_N, ROBOTIQ_STROKE_M, RobotiqGripper
 from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.limits import MotionLimits
+from affordagent.robot.ur5.status import read_at_rest
 
 COMMAND = "pick up the hammer by its handle"
 MASKS_FILE = "given.npz"
@@ -118,7 +120,7 @@ def one_moment(seed: int, folder: Path, settings: Settings, tools: GivenTools, s
     moment, start = Moment(seed), time.monotonic()
     host = settings.cell.partition(":")[2]
     with EmulatorClient(host) as emulator:
-        reset(emulator)
+        reset(emulator, host)
         before = len(emulator.motions())
         in_motion = seed % 2 == 1
         die_after_s: float | None = float(rng.uniform(0, spans_s[in_motion]))
@@ -144,11 +146,15 @@ def one_moment(seed: int, folder: Path, settings: Settings, tools: GivenTools, s
     return moment
 
 
-def reset(emulator: EmulatorClient) -> None:
-    """The arm waits as at the start of a day."""
+def reset(emulator: EmulatorClient, host: str) -> None:
+    """The arm waits as at the start of a day, with an empty hand."""
     emulator.clear()
     emulator.place(LOOK_Q)
     emulator.object(OBJECT_M)
+    with closing(RobotiqGripper(host)) as gripper:
+        gripper.activate()
+        gripper.move(ROBOTIQ_STROKE_M, ROBOTIQ_FORCE_N[0])
+        read_at_rest(gripper)
 
 
 def in_a_process(
@@ -251,7 +257,7 @@ def kill_moments(count: int, seed: int, host: str, folder: Path) -> list[Moment]
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
     settings, tools = prepare(folder, host)
     with start_emulator(host) as emulator:
-        reset(emulator.admin)
+        reset(emulator.admin, host)
         start = time.monotonic()
         in_a_process(folder / "undisturbed", settings, tools, False, None, False)
         span_s = time.monotonic() - start

@@ -28,7 +28,6 @@ from affordagent.core.types import JointTrajectory
 from affordagent.robot.interface import MotionResult
 from affordagent.tools.motion.trajectory import joint_motion
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 CELLS = [(fault, stage) for fault in FAULTS for stage in STAGES]
 FIRST = [
     ("protective_stop", "to_pregrasp"),
@@ -52,8 +51,8 @@ FIRST = [
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    with Bench(f"127.0.8.{10 + WORKER}") as bench:
+def bench(loopback: str) -> Iterator[Bench]:
+    with Bench(loopback) as bench:
         yield bench
 
 
@@ -123,7 +122,7 @@ def works_again(bench: Bench) -> None:
 
 
 def stands(bench: Bench, since_t: float, watch: Watch) -> None:
-    wait_until(bench.admin, since_t + STANDS_WITHIN_S + 0.1)
+    watch.wait_until(since_t + STANDS_WITHIN_S + 0.1)
     assert watch.moved_until_s(since_t) <= STANDS_WITHIN_S
 
 
