@@ -22,7 +22,7 @@ from affordagent.robot.ur5.commander import Commander
 FRESH_S = 60.0  # a real cell is looked at anew when its picture is older
 RESUME_WITHIN_S = 600.0  # after a motion; later nobody knows what has become of the cell
 LAST_STEPS = ("hold", "retreat")  # nothing is sent after these
-_KEPT = ("cell", "scene", "seed", "noise", "vlm", "vision_tower", "sure_above", "present_above", "dry_run")
+_KEPT = ("cell", "scene", "seed", "noise", "vlm", "vision_tower", "fallback", "sure_above", "present_above", "dry_run")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def settings_to_resume(left: LeftRun, file: Path | None) -> Settings:
     """The run's own cell, scene, seed and model with the limits of today's settings file, and the lower of the two
     speeds; asked is when either asks."""
     today = Settings.load(file)
-    kept = {key: left.settings[key] for key in _KEPT}
+    kept = {key: left.settings[key] for key in _KEPT if key in left.settings}  # an older run has fewer
     speed = min(today.speed, left.settings["speed"])
     return Settings.load(file, **kept, speed=speed, confirm=today.confirm or left.settings["confirm"])
 

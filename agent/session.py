@@ -55,6 +55,7 @@ class Tools:
 
     vlm: str = "mini"
     vision_tower: Path | None = None
+    second_opinion: str = "tabletop"
 
     def understand(self, text: str) -> FunctionalQuery:
         from affordagent.agent.language.understand import understand
@@ -75,9 +76,9 @@ class Tools:
 
     @cached_property
     def fallback(self) -> Grounder:
-        from affordagent.tools.tabletop import TabletopTool
+        from affordagent.tools.fallback import open_fallback
 
-        return TabletopTool()
+        return open_fallback(self.second_opinion)
 
 
 def run_folder(root: Path, command: str) -> Path:
@@ -94,7 +95,7 @@ class Session:
 
     def __init__(self, settings: Settings, tools: Tools | None = None, record: bool = False) -> None:
         self.settings = settings
-        self.tools = tools or Tools(settings.vlm, settings.vision_tower)
+        self.tools = tools or Tools(settings.vlm, settings.vision_tower, settings.fallback)
         self.cell = open_cell(settings, record)
         self._commander: Commander | None = None
 

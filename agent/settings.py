@@ -34,6 +34,12 @@ class Settings(BaseModel):
     vision_tower: Path | None = Field(
         default=None, description="folder of the CLIP vision tower, for a published AffordanceVLM in a folder"
     )
+    fallback: str = Field(
+        default="tabletop",
+        min_length=1,
+        description="who gives the second opinion: tabletop | grounded-sam2 (weights in the hub's local cache) | "
+        "grounded-sam2:DINO,SAM2 (two folders of weights)",
+    )
     sure_above: float = Field(
         default=0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one"
     )
