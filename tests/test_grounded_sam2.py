@@ -77,7 +77,7 @@ class Boxes:
     def __init__(self, things: list[Detection], parts: list[list[Detection]] | None = None) -> None:
         self.things, self.parts, self.asked = things, parts or [], []
 
-    def detect(self, pictures, names, above, words_above):
+    def detect(self, pictures, names, above, words_above, shown_px=800):
         self.asked.append(([p.shape[:2] for p in pictures], [list(n) for n in names], above))
         return [self.things] if len(self.asked) == 1 else self.parts
 

@@ -78,20 +78,34 @@ class BoxDetector:
         self._model = model.eval().to(self.device)
 
     def detect(
-        self, pictures: Sequence[Picture], names: Sequence[Sequence[str]], above: float, words_above: float
+        self,
+        pictures: Sequence[Picture],
+        names: Sequence[Sequence[str]],
+        above: float,
+        words_above: float,
+        shown_px: int = 800,
     ) -> list[list[Detection]]:
         """For each (H, W, 3) uint8 RGB picture the boxes that fit its names, best first, duplicates left out.
 
-        above: least score of a box. words_above: least score of a word that the box is said to fit.
+        above: least score of a box. words_above: least score of a word that the box is said to fit. shown_px: short
+        side that pictures are scaled to, where the weights' own settings do not say less; it was trained on 480 to 800.
         """
         import torch
 
+        own = self._processor.image_processor.size
+        size = {"shortest_edge": min(shown_px, own["shortest_edge"]), "longest_edge": own["longest_edge"]}
         found: list[list[Detection]] = []
         for start in range(0, len(pictures), BATCH):
             some = list(pictures[start : start + BATCH])
             text = [prompt_of(words) for words in names[start : start + BATCH]]
             inputs = self._processor(
-                images=some, text=text, padding=True, truncation=True, max_length=MAX_TEXT, return_tensors="pt"
+                images=some,
+                text=text,
+                size=size,
+                padding=True,
+                truncation=True,
+                max_length=MAX_TEXT,
+                return_tensors="pt",
             ).to(self.device)
             with torch.inference_mode(), _half_precision(self.device):
                 outputs = self._model(**inputs)
