@@ -91,8 +91,8 @@ class Bench:
         """Switch it off, if it was on, and on again."""
         self._stack.close()
         emulator = self._stack.enter_context(start_emulator(self.host))
-        with suppress(PermissionError):  # a controller has a computer of its own
-            os.setpriority(os.PRIO_PROCESS, emulator.pid, -10)
+        with suppress(PermissionError):  # a controller has a computer of its own; the driver runs in real time too
+            os.sched_setscheduler(emulator.pid, os.SCHED_RR, os.sched_param(2))
         self.admin = emulator.admin
 
     def clear(self) -> None:
@@ -172,6 +172,12 @@ class Watch:
                 state = admin.state()
                 speed = float(np.abs(state["qd"]).max())
                 self.samples.append(Sample(state["t"], np.array(state["q"]), speed, state["gripper"]["width_m"]))
+
+    def wait_until(self, t: float) -> None:
+        """Until there is a sample from after `t`."""
+        while not (self.samples and self.samples[-1].t > t):
+            assert self._thread.is_alive(), "the controller does not answer"
+            time.sleep(0.003)
 
     def moved_until_s(self, fault_t: float) -> float:
         """From the fault to the last time the arm was seen to move, controller seconds; 0 when it was not."""

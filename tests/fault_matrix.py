@@ -202,7 +202,7 @@ def _meet(
             _wait_for_motion(bench, stage, began, run)
             struck_t, under_way = _strike(bench, fault, file, moment_s, where)
         failure = run.result(RUN_S)
-        wait_until(bench.admin, max(struck_t + STANDS_WITHIN_S, bench.admin.state()["t"]) + 0.1)
+        watch.wait_until(max(struck_t + STANDS_WITHIN_S, bench.admin.state()["t"]) + 0.1)
     return Encounter(struck_t, under_way, failure, watch, read_motions(file), bench.admin.motions()[motions_before:])
 
 
@@ -380,7 +380,7 @@ What happened is judged from outside, by the controller's own state, clock and l
 - once the fault is cleared, as a person at the pendant would, `make_ready` and the next command work. Before that,
   `make_ready` refuses and says what to do, where the cause is one that only a person may end.
 
-{passed} of {count} cells passed{failed}. At the latest the arm stood {worst:.2f} s after its fault.
+{passed} of {count} cells passed{failed}. The latest standstill: {worst:.2f} s after its fault.
 
 Run it again: `FAULT_MATRIX=cells.jsonl pytest -m slow tests/test_fault_matrix.py -n 2`, then
 `python tests/fault_matrix.py cells.jsonl > docs/fault_matrix.md`. The raw cells of this table:
