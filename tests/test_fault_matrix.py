@@ -32,16 +32,16 @@ CELLS = [(fault, stage) for fault in FAULTS for stage in STAGES]
 FIRST = [
     ("protective_stop", "to_pregrasp"),
     ("emergency_stop", "open"),
-    ("safeguard_stop", "approach"),
+    ("safeguard_stop", "to_pregrasp"),
     ("violation", "idle"),
-    ("power_off", "to_pregrasp"),
+    ("power_off", "close"),
     ("local_control", "open"),
-    ("program_death", "close"),
+    ("program_death", "open"),
     ("link_drop", "to_pregrasp"),
     ("link_refuse", "open"),
     ("link_stall", "approach"),
-    ("worker_killed", "lift"),
-    ("worker_frozen", "to_pregrasp"),
+    ("worker_killed", "approach"),
+    ("worker_frozen", "open"),
     ("person_stops", "approach"),
     ("slow", "hold"),
     ("crawl", "to_pregrasp"),
@@ -249,6 +249,7 @@ def test_protective_stops_are_unlocked_twice_and_no_more(bench: Bench) -> None:
     works_again(bench)
 
 
+@pytest.mark.slow
 def test_a_closed_gate_does_not_set_the_arm_going(bench: Bench) -> None:
     """The controller takes a paused program up again by itself when the safeguard is reset; ours must not be there."""
     with moving(bench) as motion:
