@@ -417,7 +417,10 @@ def test_the_command_says_what_to_type_and_ends_with_ctrl_c(loopback):
         assert process.stdout is not None
         assert process.stdout.readline().startswith(f"a UR10 with PolyScope 3.15.0.0 listens on {host}: no objects")
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=20)
+        try:
+            out, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
         assert (process.returncode, out.splitlines()[-1], errors) == (0, "the emulator ends", "")
 
 

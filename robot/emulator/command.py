@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from typing import TYPE_CHECKING
 
 from affordagent.core.errors import AffordAgentError
@@ -44,6 +45,7 @@ def serve(args: argparse.Namespace) -> int:
     plant = _plant(args, arm)
     controller = Controller(arm, version, plant, powered=not args.off, say=lambda line: print(line, flush=True))
     server = Server(controller, args.host, args.speedup)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in the background
     print(_greeting(controller, args.host), flush=True)
     try:
         server.run(args.parent)
