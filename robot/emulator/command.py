@@ -46,8 +46,8 @@ def serve(args: argparse.Namespace) -> int:
     controller = Controller(arm, version, plant, powered=not args.off, say=lambda line: print(line, flush=True))
     server = Server(controller, args.host, args.speedup)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in the background
-    print(_greeting(controller, args.host), flush=True)
     try:
+        print(_greeting(controller, args.host), flush=True)
         server.run(args.parent)
     except KeyboardInterrupt:
         print("the emulator ends", flush=True)
