@@ -14,8 +14,8 @@ from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.robot.motion_checks import Motion, SafetyViolation, first_violation
+from affordagent.robot.motion_rules import START_TOLERANCE_RAD, malformed
 
-START_TOLERANCE_RAD = 0.05
 MAX_STATE_AGE_S = 1.0
 GRAVITY_M_S2 = 9.81
 _UNKNOWN = ArmState(np.full(6, np.nan), math.nan, math.nan, math.inf)
@@ -95,12 +95,9 @@ class SafeArm:
             positions, times_s = np.array(trajectory.positions, float), np.array(trajectory.times_s, float)
         except (TypeError, ValueError) as error:
             return _malformed(f"positions or times are no numbers ({error})")
-        if positions.ndim != 2 or positions.shape[1] != 6 or times_s.shape != (len(positions),) or len(positions) < 2:
-            return _malformed(f"positions are {positions.shape} and times {times_s.shape}, not (N, 6) and (N,), N >= 2")
-        if not (np.isfinite(positions).all() and np.isfinite(times_s).all()):
-            return _malformed("positions or times are not finite")
-        if times_s[0] != 0 or not (np.diff(times_s) > 0).all():
-            return _malformed("times do not rise strictly from 0")
+        problem = malformed(positions, times_s)
+        if problem is not None:
+            return _malformed(problem)
         if times_s[-1] > self.limits.motion_s:
             return _malformed(
                 f"the motion takes {times_s[-1]:.1f} s, limit motion_s = {self.limits.motion_s:.1f} s",

@@ -19,8 +19,9 @@ from affordagent.core.errors import StageFailure
 from affordagent.graphs.stages import PICTURE_WITHIN_S, check_sight
 from affordagent.robot.emulator.process import start_emulator
 from affordagent.robot.interface import READY_Q
+from affordagent.robot.motion_rules import START_TOLERANCE_RAD
 from affordagent.robot.ur5.state import AT_REST_RAD_S, UrState
-from affordagent.robot.ur5.stream import BLEND_S, PERIOD_S, START_TOLERANCE_RAD, Stream
+from affordagent.robot.ur5.stream import BLEND_S, PERIOD_S, Stream
 from affordagent.robot.ur5.worker import PARENT_SILENT_S
 
 WELL = UrState(

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from affordagent.core.errors import StageFailure
 from affordagent.robot.interface import READY_Q
+from affordagent.robot.motion_rules import START_TOLERANCE_RAD
 from affordagent.robot.ur5.dashboard import Dashboard
 from affordagent.robot.ur5.state import EMERGENCY, FAULT, PROTECTIVE, SAFEGUARD, Board, UrState, fault_of
-from affordagent.robot.ur5.stream import BLEND_S, PERIOD_S, SETTLE_S, START_TOLERANCE_RAD, Stream
+from affordagent.robot.ur5.stream import BLEND_S, PERIOD_S, SETTLE_S, Stream
 
 WELL = UrState(
     q=READY_Q,

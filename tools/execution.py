@@ -17,11 +17,11 @@ from affordagent.core.journal import Motion, MotionJournal
 from affordagent.core.types import GraspPlan, JointTrajectory
 from affordagent.robot.gripper import NOTHING_HELD_M
 from affordagent.robot.interface import Arm, ArmState, MotionResult
+from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD
 from affordagent.tools.motion.trajectory import reverse
 
 OPENED_WITHIN_M = 0.005
 HOLD_S = 2.0
-SAME_PLACE_RAD = 0.02  # as far from a goal as an arm that has reached it may be
 SAME_WIDTH_M = 0.003
 REST_S, MOST_UNREST_S = 0.3, 3.0  # an arm that does not move for so long rests; how long that is waited for
 _STILL_RAD, _STILL_M = 0.002, 0.001
@@ -177,9 +177,9 @@ def _as_left(arm: Arm, journal: MotionJournal, step: str) -> ArmState:
     last = next(reversed(journal.motions()), None)
     if last is not None and last.result is not None:
         off_rad = _distance_rad(state, last.result["state"]["positions"])
-        if off_rad > SAME_PLACE_RAD:
+        if off_rad > GOAL_TOLERANCE_RAD:
             moved = f"{step} is not sent: since {last.step} the arm has been moved by {off_rad:.3f} rad, at most "
-            raise _interrupted(f"{moved}{SAME_PLACE_RAD} are allowed", state, last)
+            raise _interrupted(f"{moved}{GOAL_TOLERANCE_RAD} are allowed", state, last)
     return state
 
 
@@ -209,7 +209,7 @@ def settle(arm: Arm, journal: MotionJournal) -> str:
         return f"{last.step} was cut off, and the arm rests at its goal"
     left = last.result["state"]
     off_rad, off_m = _distance_rad(state, left["positions"]), state.gripper_width_m - left["gripper_width_m"]
-    if off_rad > SAME_PLACE_RAD or abs(off_m) > SAME_WIDTH_M:
+    if off_rad > GOAL_TOLERANCE_RAD or abs(off_m) > SAME_WIDTH_M:
         moved = f"since {last.step} the arm has been moved by {off_rad:.3f} rad and its fingers by {1e3 * off_m:.1f} mm"
         raise _interrupted(moved, state, last)
     return f"{last.step} had ended, and the arm is where it left it"
@@ -238,8 +238,8 @@ def _off_goal(motion: Motion, state: ArmState) -> str:
     moved_rad = _distance_rad(state, motion.start["positions"])
     if "positions" in goal:
         off_rad = _distance_rad(state, goal["positions"])
-        return "" if off_rad <= SAME_PLACE_RAD else f"it stands {off_rad:.3f} rad before its goal"
-    if moved_rad > SAME_PLACE_RAD:
+        return "" if off_rad <= GOAL_TOLERANCE_RAD else f"it stands {off_rad:.3f} rad before its goal"
+    if moved_rad > GOAL_TOLERANCE_RAD:
         return f"since then the arm has been moved by {moved_rad:.3f} rad"
     if "hold_s" in goal:
         return ""

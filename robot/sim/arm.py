@@ -11,13 +11,12 @@ import numpy as np
 from affordagent.core.geometry import Array
 from affordagent.core.types import JointTrajectory
 from affordagent.robot.interface import ArmState, MotionResult
+from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD, START_TOLERANCE_RAD
 from affordagent.robot.sim.contacts import ContactLog, PhaseLog
 from affordagent.robot.sim.joints import RobotJoints
 
 CONTROL_STEPS = 4  # physics steps between two set-points: 8 ms, as on the robot
 DWELL_S = 0.15
-START_TOLERANCE_RAD = 0.05
-GOAL_TOLERANCE_RAD = 0.02
 _GRIP_LEAST_S, _GRIP_MOST_S = 0.3, 2.0
 
 

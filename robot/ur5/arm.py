@@ -15,6 +15,7 @@ from affordagent.core.types import JointTrajectory
 from affordagent.robot.arms import ARMS
 from affordagent.robot.gripper import Gripper, GripperState
 from affordagent.robot.interface import ArmState, MotionResult
+from affordagent.robot.motion_rules import malformed
 from affordagent.robot.ur5.config import Ur5Config
 from affordagent.robot.ur5.dashboard import Dashboard
 from affordagent.robot.ur5.fingers import FingerMove
@@ -140,7 +141,7 @@ class UrArm:
         execution.gripper (its state cannot be read), or what keeps the arm from moving (`state.fault_of`), or
         execution.comms.
         """
-        problem = _malformed(trajectory)
+        problem = malformed(np.asarray(trajectory.positions), np.asarray(trajectory.times_s))
         if problem is not None:
             return self._failed("safety.malformed", problem)
         blocked = self._blocked()
@@ -406,17 +407,6 @@ class UrArm:
         if code == "execution.program" and not self._is_remote():
             return "execution.local_control", "somebody took the arm over at the pendant (local control)"
         return code, message
-
-
-def _malformed(trajectory: JointTrajectory) -> str | None:
-    positions, times_s = np.asarray(trajectory.positions), np.asarray(trajectory.times_s)
-    if positions.ndim != 2 or positions.shape[1] != 6 or len(positions) < 2 or times_s.shape != (len(positions),):
-        return f"positions {positions.shape} and times {times_s.shape}, must be (N, 6) and (N,) with N of 2 or more"
-    if not (np.isfinite(positions).all() and np.isfinite(times_s).all()):
-        return "the trajectory holds NaN or infinity"
-    if times_s[0] != 0 or (np.diff(times_s) <= 0).any():
-        return "the times must begin at 0 and rise"
-    return None
 
 
 def _lost(host: str, what: str) -> tuple[str, str]:

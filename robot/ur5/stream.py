@@ -6,11 +6,10 @@ from collections import deque
 
 import numpy as np
 
+from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD, START_TOLERANCE_RAD
 from affordagent.robot.ur5.state import UrState
 
 PERIOD_S = 0.008  # 125 Hz, which both series keep
-START_TOLERANCE_RAD = 0.05
-GOAL_TOLERANCE_RAD = 0.02
 BLEND_S = 0.5  # in which the distance from the first point fades, however short the motion: the arm does not jump to it
 LAG_S = 0.4  # of the arm behind the set-points: 0.1 s look-ahead and the servos, with room
 TRACKING_TOLERANCE_RAD = 0.05
