@@ -40,7 +40,8 @@ def emulator(worker_id: str) -> Iterator[Emulator]:
 @contextlib.contextmanager
 def camera_writing(emulator: Emulator, prefix: Path) -> Iterator[None]:
     """Pictures of the board from where the arm is, over and over, as a camera's own program writes them."""
-    done, camera = threading.Event(), BoardCamera(noise=0.0)  # nothing but the board: quick to write
+    done, first = threading.Event(), threading.Event()
+    camera = BoardCamera(noise=0.0)  # nothing but the board: quick to write
 
     def write() -> None:
         frame, at = None, np.zeros(6)
@@ -52,6 +53,7 @@ def camera_writing(emulator: Emulator, prefix: Path) -> Iterator[None]:
                     write_frame(Path(f"{prefix}_new"), frame)
                     for ending in ("depth.png", "camera.json", "color.png"):
                         os.replace(f"{prefix}_new_{ending}", f"{prefix}_{ending}")
+                    first.set()
                     continue
                 facts = json.loads(Path(f"{prefix}_camera.json").read_text())
                 Path(f"{prefix}_new.json").write_text(json.dumps({**facts, "stamp_s": stamp_s}))
@@ -62,6 +64,7 @@ def camera_writing(emulator: Emulator, prefix: Path) -> Iterator[None]:
     writer = threading.Thread(target=write)
     writer.start()
     try:
+        assert first.wait(30), "the camera wrote no picture"
         yield
     finally:
         done.set()
