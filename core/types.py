@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,16 @@ class Candidate(BaseModel):
     known: bool = Field(description="True for a category of the catalogue, False for the person's own words")
 
 
+class Destination(BaseModel):
+    """Where the person wants the thing put: `relation` to the thing that `words` name. attributes as in the query."""
+
+    model_config = ConfigDict(frozen=True)
+    relation: Literal["in", "on", "beside"]
+    words: str = Field(description="the person's words, e.g. 'grey box'; 'table' = anywhere free on the table")
+    category: str | None = Field(default=None, description="known category, null when it is unknown")
+    attributes: dict[str, str] = Field(default_factory=dict)
+
+
 class FunctionalQuery(BaseModel):
     """What the person wants, in the terms of the tools. Frozen: later stages read, never write it."""
 
@@ -44,7 +55,11 @@ class FunctionalQuery(BaseModel):
     function: str | None = Field(default=None, description="what it is to be used for, in the person's words")
     part: str | None = Field(default=None, description="part to hold, e.g. 'handle'; null = the whole object will do")
     attributes: dict[str, str] = Field(default_factory=dict, description="colour, size, position, material")
-    constraints: list[str] = Field(default_factory=list, description="e.g. 'hot', 'full', 'fragile', 'sharp'")
+    constraints: list[str] = Field(
+        default_factory=list,
+        description="e.g. 'hot', 'full', 'fragile', 'sharp'; 'handle_free' = leave the handle to the person",
+    )
+    destination: Destination | None = Field(default=None, description="of a place motion; null otherwise")
     needs_clarification: bool = False
     question: str | None = None
 
@@ -173,6 +188,43 @@ class Grasp:
 
 
 @dataclass(frozen=True)
+class GraspSet:
+    """Grasps of one gripper on one part, best first; a sequence of `Grasp`.
+
+    T_base_tcp: (G, 4, 4), the tcp of that gripper (see geometry). width_m, score: (G,), as in `Grasp`. terms: name ->
+    (G,) in [0, 1], the parts of the score. gripper: its name. backend: who proposed them.
+    """
+
+    T_base_tcp: Array
+    width_m: Array
+    score: Array
+    terms: dict[str, Array] = field(default_factory=dict)
+    gripper: str = "Robotiq 2F-85"
+    backend: str = ""
+
+    def __len__(self) -> int:
+        return len(self.T_base_tcp)
+
+    def __getitem__(self, i: int) -> Grasp:
+        terms = {name: float(values[i]) for name, values in self.terms.items()}
+        return Grasp(self.T_base_tcp[i], float(self.width_m[i]), float(self.score[i]), terms)
+
+    def __iter__(self) -> Iterator[Grasp]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, index: NDArray[np.bool_] | NDArray[np.int_] | Sequence[int]) -> GraspSet:
+        """The grasps of an index or a mask, in its order."""
+        at = np.asarray(index) if len(index) else np.zeros(0, int)
+        return replace(
+            self,
+            T_base_tcp=self.T_base_tcp[at],
+            width_m=self.width_m[at],
+            score=self.score[at],
+            terms={name: values[at] for name, values in self.terms.items()},
+        )
+
+
+@dataclass(frozen=True)
 class JointTrajectory:
     """positions: (N, 6) rad, times_s: (N,) from 0, strictly rising."""
 
@@ -184,12 +236,46 @@ class JointTrajectory:
         return float(self.times_s[-1])
 
 
+DeliveryKind = Literal["place", "hand_over"]
+
+
+@dataclass(frozen=True)
+class DeliveryGoal:
+    """Where what is held may go, whatever grasp holds it.
+
+    moves: (P, 4, 4) rigid motions of the object in the base frame, p_there = move @ p_now, best first, for "now" being
+    where it was seen. inside: (K, 3) base-frame points of the destination that a placed object may come near.
+    """
+
+    kind: DeliveryKind
+    moves: Array
+    inside: Array
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What follows the lift.
+
+    T_base_tcp: where the hand lets go. move_index: the row of `DeliveryGoal.moves`. carry: free path with the object in
+    the hand, to above the place or to where it is presented. lower: straight down to the place; None for a hand-over.
+    retreat: straight, away from the object, the hand open. opening_m: how far it opens to let go.
+    """
+
+    kind: DeliveryKind
+    T_base_tcp: Array
+    move_index: int
+    carry: JointTrajectory
+    lower: JointTrajectory | None
+    retreat: JointTrajectory
+    opening_m: float
+
+
 @dataclass(frozen=True)
 class GraspPlan:
     """A collision-checked motion for one grasp: free path to the pre-grasp, straight approach, straight lift.
 
     opening_m: how far the fingers open before the approach. rejected: the better-ranked grasps that could not be
-    planned, each {"grasp_index", "code", "message"}.
+    planned, each {"grasp_index", "code", "message"}. delivery: what follows the lift; None = lift and hold.
     """
 
     grasp: Grasp
@@ -201,6 +287,7 @@ class GraspPlan:
     rejected: list[dict[str, Any]] = field(
         default_factory=list
     )  # {"grasp_index", "code", "message"} of those tried before
+    delivery: Delivery | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from affordagent.graphs import stages
+from affordagent.graphs import grounding, moving, stages
 from affordagent.graphs.state import GraspState, Workbench
 
 
@@ -18,14 +18,14 @@ def build(bench: Workbench, checkpointer: BaseCheckpointSaver | None = None) -> 
 
     graph.add_node("understand", stages.node(bench, "understand", stages.understand))
     graph.add_node("look", stages.node(bench, "look", stages.look))
-    graph.add_node("ground", stages.node(bench, "ground", stages.ground))
-    graph.add_node("ground_again", stages.node(bench, "ground", stages.ground_again))
+    graph.add_node("ground", stages.node(bench, "ground", grounding.ground))
+    graph.add_node("ground_again", stages.node(bench, "ground", grounding.ground_again))
     graph.add_node("lift", stages.node(bench, "lift", stages.lift))
     graph.add_node("propose", stages.node(bench, "propose", stages.propose))
-    graph.add_node("plan", stages.node(bench, "plan", stages.plan))
-    graph.add_node("confirm", stages.node(bench, "confirm", stages.confirm))
-    graph.add_node("execute", stages.node(bench, "execute", stages.execute))
-    graph.add_node("verify", stages.node(bench, "verify", stages.verify))
+    graph.add_node("plan", stages.node(bench, "plan", moving.plan))
+    graph.add_node("confirm", stages.node(bench, "confirm", moving.confirm))
+    graph.add_node("execute", stages.node(bench, "execute", moving.execute))
+    graph.add_node("verify", stages.node(bench, "verify", moving.verify))
 
     graph.add_edge(START, "understand")
     graph.add_conditional_edges("understand", unless_ended("look"), ["look", END])

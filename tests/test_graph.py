@@ -15,7 +15,7 @@ from affordagent.agent.studio import mermaid
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import STAGES
-from affordagent.graphs import stages
+from affordagent.graphs import moving, stages
 from affordagent.graphs.grasp import after_ground, unless_ended
 from affordagent.graphs.state import Workbench
 from affordagent.robot.interface import ArmState
@@ -132,7 +132,7 @@ def test_the_ecosystems_tools_can_open_it(tmp_path, monkeypatch):
 def test_a_hand_that_holds_something_is_not_opened():
     state = ArmState(np.zeros(6), 0.023, 0.0, holding=True)
     with pytest.raises(StageFailure, match="23 mm wide.*recover --open") as caught:
-        stages._empty_handed(state)
+        moving._empty_handed(state)
     assert caught.value.code == "execution.hand_full"
     for holding in (False, None):
-        assert stages._empty_handed(replace(state, holding=holding)).holding is holding
+        assert moving._empty_handed(replace(state, holding=holding)).holding is holding

@@ -16,7 +16,7 @@ import pytest
 
 from affordagent.agent.stopping import StopSignals
 from affordagent.core.errors import StageFailure
-from affordagent.graphs.stages import PICTURE_WITHIN_S, check_sight
+from affordagent.graphs.moving import PICTURE_WITHIN_S, check_sight
 from affordagent.robot.emulator.process import start_emulator
 from affordagent.robot.interface import READY_Q
 from affordagent.robot.motion_rules import START_TOLERANCE_RAD
