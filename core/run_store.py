@@ -39,6 +39,7 @@ from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.geometry import Array
 from affordagent.core.types import (
+    Delivery,
     FunctionalQuery,
     Grasp,
     GraspPlan,
@@ -238,34 +239,55 @@ def _read_grasps(folder: Path) -> tuple[list[Grasp], Array]:
 
 
 _PATHS = ("to_pregrasp", "approach", "lift")
+_DELIVERY_PATHS = ("carry", "lower", "retreat")
 
 
 def _write_plan(folder: Path, plan: GraspPlan) -> None:
-    arrays: dict[str, Any] = {}
-    for name in _PATHS:
-        trajectory: JointTrajectory = getattr(plan, name)
-        arrays |= {f"{name}_positions": trajectory.positions, f"{name}_times_s": trajectory.times_s}
-    _write_arrays(folder / "plan.npz", **arrays)
-    fields = {
+    paths: dict[str, JointTrajectory] = {name: getattr(plan, name) for name in _PATHS}
+    fields: dict[str, Any] = {
         "grasp_index": plan.grasp_index,
         "opening_m": plan.opening_m,
-        "duration_s": {name: getattr(plan, name).duration_s for name in _PATHS},
         "grasp": plan.grasp.as_json(np.eye(4)),
         "rejected": plan.rejected,
+        "delivery": None,
     }
-    write_json(folder / "plan.json", fields)
+    if plan.delivery is not None:
+        there = plan.delivery
+        paths |= {name: path for name in _DELIVERY_PATHS if (path := getattr(there, name)) is not None}
+        fields["delivery"] = {
+            "kind": there.kind,
+            "T_base_tcp": there.T_base_tcp,
+            "move_index": there.move_index,
+            "opening_m": there.opening_m,
+        }
+    arrays = {f"{name}_positions": path.positions for name, path in paths.items()}
+    arrays |= {f"{name}_times_s": path.times_s for name, path in paths.items()}
+    _write_arrays(folder / "plan.npz", **arrays)
+    write_json(folder / "plan.json", {**fields, "duration_s": {n: path.duration_s for n, path in paths.items()}})
 
 
 def _read_plan(folder: Path) -> GraspPlan:
     fields = json.loads((folder / "plan.json").read_text())
     with np.load(folder / "plan.npz", allow_pickle=False) as data:
-        paths = {n: JointTrajectory(data[f"{n}_positions"], data[f"{n}_times_s"]) for n in _PATHS}
+        paths = {n: JointTrajectory(data[f"{n}_positions"], data[f"{n}_times_s"]) for n in fields["duration_s"]}
+    delivery = None
+    if there := fields.get("delivery"):  # a run of an older version has none
+        delivery = Delivery(
+            there["kind"],
+            np.array(there["T_base_tcp"]),
+            there["move_index"],
+            carry=paths["carry"],
+            lower=paths.get("lower"),
+            retreat=paths["retreat"],
+            opening_m=there["opening_m"],
+        )
     return GraspPlan(
         _grasp_from_json(fields["grasp"]),
         fields["grasp_index"],
         fields["opening_m"],
-        **paths,
+        **{name: paths[name] for name in _PATHS},
         rejected=fields["rejected"],
+        delivery=delivery,
     )
 
 

@@ -13,6 +13,7 @@ from affordagent.core.geometry import rigid
 from affordagent.core.run_store import DEPTH_UNIT_M, READERS, WRITERS, RunStore
 from affordagent.core.types import (
     Candidate,
+    Delivery,
     FunctionalQuery,
     Grasp,
     GraspPlan,
@@ -76,6 +77,14 @@ def test_round_trip(tmp_path, name):
     RunStore(tmp_path).put("frame", ARTEFACTS["frame"])  # grasps are read with the frame's pose
     RunStore(tmp_path).put(name, ARTEFACTS[name])
     assert_same(ARTEFACTS[name], RunStore(tmp_path).get(name))
+
+
+@pytest.mark.parametrize("lower", [TRAJECTORY, None], ids=["place", "hand over"])
+def test_a_delivery_comes_back_too(tmp_path, lower):
+    there = Delivery("hand_over" if lower is None else "place", POSE, 2, TRAJECTORY, lower, TRAJECTORY, 0.04)
+    plan = replace(ARTEFACTS["plan"], delivery=there)
+    RunStore(tmp_path).put("plan", plan)
+    assert_same(plan, RunStore(tmp_path).get("plan"))
 
 
 def test_a_grasp_read_back_is_a_rotation_to_the_last_digit(tmp_path):
