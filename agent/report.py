@@ -41,7 +41,7 @@ def write_report(folder: Path) -> Path:
         video=_data_uri(folder / VIDEO, "video/mp4"),
         view_3d=_view_3d(store, _arm(run["settings"])),
         part=_json(folder / "part_mask.json"),
-        grasps=(_json(folder / "grasps.json") or [])[:10],
+        grasps=store.get("grasps")[0][:10] if store.has("grasps") else [],
         plan=_json(folder / "plan.json"),
         verdict=_json(folder / "verdict.json"),
     )

@@ -8,7 +8,7 @@
     mask.png            the part to hold, 0/255, frame size; object_mask.png likewise
     part_mask.json      tool, confidence, presence and evidence of that mask
     cloud.npz           part, object and obstacles in the base frame, metres
-    grasps.json         poses in camera and base frame, width, score and its terms
+    grasps.json         backend, gripper; poses in camera and base frame, width, score and its terms
     plan.json, plan.npz the chosen grasp, those rejected before it, the joint trajectories
     motions.sqlite      what the arm was told and what came of it (`core.journal`)
     checkpoints.sqlite  how far the graph has come, for `affordagent resume`
@@ -43,6 +43,7 @@ from affordagent.core.types import (
     FunctionalQuery,
     Grasp,
     GraspPlan,
+    GraspSet,
     JointTrajectory,
     ObjectProposal,
     PartCloud,
@@ -220,9 +221,10 @@ def _read_cloud(folder: Path) -> PartCloud:
         return PartCloud(**fields)
 
 
-def _write_grasps(folder: Path, value: tuple[list[Grasp], Array]) -> None:
+def _write_grasps(folder: Path, value: tuple[GraspSet, Array]) -> None:
     grasps, T_base_camera = value
-    write_json(folder / "grasps.json", [g.as_json(T_base_camera) for g in grasps])
+    records = [g.as_json(T_base_camera) for g in grasps]
+    write_json(folder / "grasps.json", {"backend": grasps.backend, "gripper": grasps.gripper, "grasps": records})
 
 
 def _grasp_from_json(record: dict[str, Any]) -> Grasp:
@@ -232,10 +234,13 @@ def _grasp_from_json(record: dict[str, Any]) -> Grasp:
     return Grasp(T, record["width_m"], record["score"], record["terms"])
 
 
-def _read_grasps(folder: Path) -> tuple[list[Grasp], Array]:
+def _read_grasps(folder: Path) -> tuple[GraspSet, Array]:
     camera = json.loads((folder / "frame_camera.json").read_text())
-    records = json.loads((folder / "grasps.json").read_text())
-    return [_grasp_from_json(r) for r in records], np.array(camera["T_base_camera"])
+    file = json.loads((folder / "grasps.json").read_text())
+    if isinstance(file, list):  # release 0.1 wrote the records alone
+        file = {"backend": "antipodal", "gripper": "Robotiq 2F-85", "grasps": file}
+    grasps = [_grasp_from_json(record) for record in file["grasps"]]
+    return GraspSet.of(grasps, file["gripper"], file["backend"]), np.array(camera["T_base_camera"])
 
 
 _PATHS = ("to_pregrasp", "approach", "lift")

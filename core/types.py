@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,8 +187,8 @@ class Grasp:
         }
 
 
-@dataclass(frozen=True)
-class GraspSet:
+@dataclass(frozen=True, eq=False)
+class GraspSet(Sequence[Grasp]):
     """Grasps of one gripper on one part, best first; a sequence of `Grasp`.
 
     T_base_tcp: (G, 4, 4), the tcp of that gripper (see geometry). width_m, score: (G,), as in `Grasp`. terms: name ->
@@ -205,12 +205,30 @@ class GraspSet:
     def __len__(self) -> int:
         return len(self.T_base_tcp)
 
-    def __getitem__(self, i: int) -> Grasp:
+    @overload
+    def __getitem__(self, i: int) -> Grasp: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> GraspSet: ...
+
+    def __getitem__(self, i: int | slice) -> Grasp | GraspSet:
+        if isinstance(i, slice):
+            return self.take(range(*i.indices(len(self))))
         terms = {name: float(values[i]) for name, values in self.terms.items()}
         return Grasp(self.T_base_tcp[i], float(self.width_m[i]), float(self.score[i]), terms)
 
-    def __iter__(self) -> Iterator[Grasp]:
-        return (self[i] for i in range(len(self)))
+    @staticmethod
+    def of(grasps: Sequence[Grasp], gripper: str = "Robotiq 2F-85", backend: str = "") -> GraspSet:
+        """Single grasps as a set; the terms that all of them have."""
+        names = [name for name in (grasps[0].terms if grasps else ()) if all(name in g.terms for g in grasps)]
+        return GraspSet(
+            np.array([g.T_base_tcp for g in grasps]).reshape(-1, 4, 4),
+            np.array([g.width_m for g in grasps], float),
+            np.array([g.score for g in grasps], float),
+            {name: np.array([g.terms[name] for g in grasps], float) for name in names},
+            gripper,
+            backend,
+        )
 
     def take(self, index: NDArray[np.bool_] | NDArray[np.int_] | Sequence[int]) -> GraspSet:
         """The grasps of an index or a mask, in its order."""

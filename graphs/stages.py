@@ -12,6 +12,8 @@ from affordagent.core.run_store import as_plain
 from affordagent.core.types import OutcomeName, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
 
+BEST_SHOWN = 3  # grasps whose score terms are in the record
+
 
 @dataclass(frozen=True)
 class Done:
@@ -140,4 +142,6 @@ def propose(bench: Workbench, state: GraspState) -> Done:
     bench.store.put("grasps", (grasps, bench.store.get("frame").T_base_camera))
     best = grasps[0]
     message = f"{len(grasps)} grasps, best {best.score:.2f} at {1e3 * best.width_m:.0f} mm"
-    return Done(message, {"count": len(grasps), "best_score": best.score, "best_width_m": best.width_m})
+    evidence = {"count": len(grasps), "best_score": best.score, "best_width_m": best.width_m}
+    terms = [{name: round(value, 3) for name, value in grasp.terms.items()} for grasp in grasps[:BEST_SHOWN]]
+    return Done(message, {**evidence, "backend": grasps.backend, "best_terms": terms})

@@ -136,7 +136,7 @@ def test_a_real_frame_ends_planned(tmp_path, capsys, real_frames):
     assert set(np.unique(mask)) == {0, 255}
     on_mug = cv2.imread(str(real_frames / "red_mug_object_mask.png"), cv2.IMREAD_UNCHANGED) > 0
     assert (on_mug & (mask > 0)).sum() > 0.8 * (mask > 0).sum(), "the mask must lie on the mug"
-    grasps = json.loads((folder / "grasps.json").read_text())
+    grasps = json.loads((folder / "grasps.json").read_text())["grasps"]
     assert grasps
     assert {"T_base_tcp", "T_camera_tcp", "width_m", "score"} <= set(grasps[0])
     look = next(s for s in result["stages"] if s["stage"] == "look")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array, look_at, rigid, transform_points
-from affordagent.core.types import Grasp, PartCloud
+from affordagent.core.types import Grasp, GraspSet, PartCloud
 from affordagent.tools.grasping import file_format
 from affordagent.tools.grasping.collision import HandCollision, drop_to_table
 from affordagent.tools.grasping.completion import complete
@@ -92,7 +92,7 @@ def lowest_tip_m(grasp: Grasp, opening_m: float) -> float:
     return float(transform_points(grasp.T_base_tcp, corners)[:, 2].min())
 
 
-def check_sound(grasps: list[Grasp]) -> None:
+def check_sound(grasps: GraspSet) -> None:
     assert grasps
     assert [g.score for g in grasps] == sorted((g.score for g in grasps), reverse=True)
     for grasp in grasps:

@@ -17,6 +17,7 @@ from affordagent.core.types import (
     FunctionalQuery,
     Grasp,
     GraspPlan,
+    GraspSet,
     JointTrajectory,
     ObjectProposal,
     PartCloud,
@@ -47,7 +48,7 @@ ARTEFACTS = {
     ),
     "part_mask": PartMask(MASK, ~MASK, 0.6, "test", {"scores": [0.1, 0.2]}),
     "cloud": PartCloud(*RNG.normal(size=(4, 7, 3)), 0.01, RNG.normal(size=3), 0.9),
-    "grasps": ([GRASP], POSE),
+    "grasps": (GraspSet.of([GRASP, GRASP], backend="antipodal"), POSE),
     "plan": GraspPlan(GRASP, 0, 0.05, TRAJECTORY, TRAJECTORY, TRAJECTORY, [{"grasp_index": 1, "code": "x"}]),
     "verdict": Verdict(False, "execution.drop", {"lifted": False}, {"lift_m": 0.01}, "simulator"),
 }
@@ -64,6 +65,9 @@ def assert_same(a, b):
         assert len(a) == len(b)
         for x, y in zip(a, b, strict=True):
             assert_same(x, y)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        assert_same(list(a.values()), list(b.values()))
     else:
         assert a == b
 
@@ -90,7 +94,7 @@ def test_a_delivery_comes_back_too(tmp_path, lower):
 def test_a_grasp_read_back_is_a_rotation_to_the_last_digit(tmp_path):
     turned = rigid(Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(), [0.4, 0.1, 0.05])
     RunStore(tmp_path).put("frame", ARTEFACTS["frame"])
-    RunStore(tmp_path).put("grasps", ([replace(GRASP, T_base_tcp=turned)], POSE))
+    RunStore(tmp_path).put("grasps", (GraspSet.of([replace(GRASP, T_base_tcp=turned)]), POSE))
     ((grasp,), _) = RunStore(tmp_path).get("grasps")
     R = grasp.T_base_tcp[:3, :3]
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-14)  # inverse kinematics refuses less
@@ -99,7 +103,9 @@ def test_a_grasp_read_back_is_a_rotation_to_the_last_digit(tmp_path):
 
 def test_grasps_json_holds_both_frames(tmp_path):
     RunStore(tmp_path).put("grasps", ARTEFACTS["grasps"])
-    (record,) = json.loads((tmp_path / "grasps.json").read_text())
+    file = json.loads((tmp_path / "grasps.json").read_text())
+    assert file["backend"] == "antipodal"
+    record, _ = file["grasps"]
     np.testing.assert_allclose(POSE @ np.array(record["T_camera_tcp"]), record["T_base_tcp"], atol=1e-5)
 
 

@@ -9,7 +9,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
+from affordagent.core.types import PartCloud, RgbdFrame
 from affordagent.tools.grasping.completion import Surface
 from affordagent.tools.grasping.gripper import ParallelGripper
 
@@ -71,6 +73,56 @@ class Candidates:
 
     def join(self, other: Candidates) -> Candidates:
         return Candidates(**{name: np.concatenate([values, vars(other)[name]]) for name, values in vars(self).items()})
+
+
+class Antipodal:
+    """The grasp backend that needs no model: contact pairs of the completed part, approached from above."""
+
+    name = "antipodal"
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def candidates(
+        self,
+        frame: RgbdFrame | None,
+        cloud: PartCloud,
+        part: Surface,
+        gripper: ParallelGripper,
+        rng: np.random.Generator,
+    ) -> Candidates:
+        """See `backends.Backend`; the frame is not needed."""
+        contacts = contact_pairs(part, rng)
+        if len(contacts.width_m) == 0:
+            raise StageFailure(
+                "propose",
+                "grasp.none",
+                "no two opposing surfaces were found on the part: look from another side or name another part",
+            )
+        fits = contacts.width_m <= gripper.max_width_m
+        if not fits.any():
+            raise too_wide(float(contacts.width_m.min()), gripper)
+        found = approaches(contacts.take(fits), gripper, cloud.table_z_m)
+        if len(found) == 0:
+            raise StageFailure(
+                "propose",
+                "grasp.collides_surface",
+                f"none of {int(fits.sum())} contact pairs can be reached with the tips "
+                f"{gripper.table_clearance_m * 1e3:.1f} mm off the table: the part lies too flat",
+                contact_pairs=int(fits.sum()),
+            )
+        return found
+
+
+def too_wide(width_m: float, gripper: ParallelGripper) -> StageFailure:
+    return StageFailure(
+        "propose",
+        "grasp.too_wide",
+        f"the part is {width_m * 1e3:.0f} mm wide, the {gripper.name} grasps up to {gripper.max_width_m * 1e3:.0f} mm: "
+        "name a thinner part",
+        width_m=round(width_m, 4),
+        max_width_m=gripper.max_width_m,
+    )
 
 
 def contact_pairs(surface: Surface, rng: np.random.Generator, seeds: int = 240) -> Contacts:

@@ -96,6 +96,13 @@ def complete(
     return Surface(all_points, all_normals, np.arange(len(all_points)) < len(p), voxel_m)
 
 
+def narrowest_m(surface: Surface) -> float:
+    """The least horizontal extent of a surface, a few stray points left out."""
+    angle = np.linspace(0, np.pi, 18, endpoint=False)
+    low, high = np.percentile(surface.points[:, :2] @ np.stack([np.cos(angle), np.sin(angle)]), [2, 98], axis=0)
+    return float((high - low).min())
+
+
 class _Shadow:
     """Which points are hidden from the camera by points that it saw?"""
 

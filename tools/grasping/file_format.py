@@ -6,6 +6,7 @@ rotation's columns are x = approach, y = closing, z = x cross y, and the fingert
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ COLUMNS = 17
 DEPTH_M = 0.02  # a depth graspnetAPI's own models use; the pose is shifted accordingly
 
 
-def to_array(grasps: list[Grasp], T_base_camera: Array | None = None, gripper: ParallelGripper = ROBOTIQ_2F85) -> Array:
+def to_array(
+    grasps: Sequence[Grasp], T_base_camera: Array | None = None, gripper: ParallelGripper = ROBOTIQ_2F85
+) -> Array:
     """(N, 17) float64 rows in the camera frame, or in the base frame without `T_base_camera`."""
     rows = np.zeros((len(grasps), COLUMNS))
     for row, grasp in zip(rows, grasps, strict=True):
@@ -50,7 +53,7 @@ def from_array(rows: Array, T_base_camera: Array | None = None, gripper: Paralle
     return grasps
 
 
-def save_npy(path: Path, grasps: list[Grasp], T_base_camera: Array | None = None) -> None:
+def save_npy(path: Path, grasps: Sequence[Grasp], T_base_camera: Array | None = None) -> None:
     np.save(path, to_array(grasps, T_base_camera))
 
 

@@ -8,12 +8,13 @@ from scipy.spatial import cKDTree
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
-from affordagent.core.types import Grasp, PartCloud
+from affordagent.core.types import GraspSet, PartCloud, RgbdFrame
 from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping import ranking
-from affordagent.tools.grasping.antipodal import MIN_TIP_PAST_CONTACT_M, Candidates, Contacts, approaches, contact_pairs
+from affordagent.tools.grasping.antipodal import MIN_TIP_PAST_CONTACT_M, Antipodal, Candidates, too_wide
+from affordagent.tools.grasping.backends import Backend
 from affordagent.tools.grasping.collision import SKIN_M, HandCollision, drop_to_table
-from affordagent.tools.grasping.completion import complete
+from affordagent.tools.grasping.completion import Surface, complete, narrowest_m
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
 MIN_POINTS = 20
@@ -27,10 +28,14 @@ def propose(
     gripper: ParallelGripper = ROBOTIQ_2F85,
     handover: bool = False,
     limit: int = 60,
-) -> list[Grasp]:
-    """Collision-free antipodal grasps on the part, best first, at most `limit`, none nearly equal to a better one.
+    backend: Backend | None = None,
+    frame: RgbdFrame | None = None,
+) -> GraspSet:
+    """Collision-free grasps on the part, best first, at most `limit`, none nearly equal to a better one.
 
-    A hand turned half about its approach grasps the same: only one of the two is returned.
+    backend: who proposes the hand poses; None = `Antipodal`. What it proposes is filtered, ranked and thinned here in
+    the same way, whoever it is. frame: the whole scene, for backends that look at it. A hand turned half about its
+    approach grasps the same: only one of the two is returned.
 
     Raises:
         StageFailure: "grasp.none" (no opposing surfaces, or hardly any points), "grasp.too_wide",
@@ -43,14 +48,16 @@ def propose(
             f"the part has {len(cloud.part)} points, at least {MIN_POINTS} are needed: look from another side",
             points=len(cloud.part),
         )
+    backend = Antipodal() if backend is None else backend
     others = np.concatenate([cloud.object, cloud.obstacles])
     part = complete(cloud.part, cloud.part_normals, cloud.camera_position, cloud.table_z_m, others)
-    contacts = contact_pairs(part, np.random.default_rng(rng_seed))
-    candidates = _poses(contacts, cloud.table_z_m, gripper)
+    candidates = backend.candidates(frame, cloud, part, gripper, np.random.default_rng(rng_seed))
+    if len(candidates) == 0:
+        raise StageFailure("propose", "grasp.none", f"{backend.name} proposes no grasp on the part: name another part")
     rest = _rest_of_object(cloud)
     solid = drop_to_table(np.concatenate([rest, voxel_downsample(cloud.obstacles, 0.005)]), cloud.table_z_m)
     collision = HandCollision(solid, np.concatenate([cloud.part, part.points]), cloud.table_z_m, gripper)
-    candidates, clearance_m = _free(candidates, collision, gripper, float(np.median(contacts.width_m)))
+    candidates, clearance_m = _free(candidates, collision, gripper, part)
     view = ranking.View(
         candidates,
         ranking.touch(candidates, part, rest, gripper),
@@ -60,52 +67,13 @@ def propose(
         gripper,
     )
     scores, terms = ranking.score(view, ranking.HANDOVER_TERMS if handover else ranking.TERMS)
-    return [
-        Grasp(
-            candidates.T_base_tcp[i],
-            float(candidates.width_m[i]),
-            float(scores[i]),
-            {name: float(values[i]) for name, values in terms.items()},
-        )
-        for i in ranking.diverse(candidates.T_base_tcp, scores, limit)
-    ]
-
-
-def _poses(contacts: Contacts, table_z_m: float, gripper: ParallelGripper) -> Candidates:
-    if len(contacts.width_m) == 0:
-        raise StageFailure(
-            "propose",
-            "grasp.none",
-            "no two opposing surfaces were found on the part: look from another side or name another part",
-        )
-    fits = contacts.width_m <= gripper.max_width_m
-    if not fits.any():
-        raise _too_wide(float(contacts.width_m.min()), gripper)
-    candidates = approaches(contacts.take(fits), gripper, table_z_m)
-    if len(candidates) == 0:
-        raise StageFailure(
-            "propose",
-            "grasp.collides_surface",
-            f"none of {int(fits.sum())} contact pairs can be reached with the tips "
-            f"{gripper.table_clearance_m * 1e3:.1f} mm off the table: the part lies too flat",
-            contact_pairs=int(fits.sum()),
-        )
-    return candidates
-
-
-def _too_wide(width_m: float, gripper: ParallelGripper) -> StageFailure:
-    return StageFailure(
-        "propose",
-        "grasp.too_wide",
-        f"the part is {width_m * 1e3:.0f} mm wide, the {gripper.name} grasps up to {gripper.max_width_m * 1e3:.0f} mm: "
-        "name a thinner part",
-        width_m=round(width_m, 4),
-        max_width_m=gripper.max_width_m,
-    )
+    best = ranking.diverse(candidates.T_base_tcp, scores, limit)
+    ranked = GraspSet(candidates.T_base_tcp, candidates.width_m, scores, terms, gripper.name, backend.name)
+    return ranked.take(best)
 
 
 def _free(
-    candidates: Candidates, collision: HandCollision, gripper: ParallelGripper, typical_width_m: float
+    candidates: Candidates, collision: HandCollision, gripper: ParallelGripper, part: Surface
 ) -> tuple[Candidates, Array]:
     """The candidates whose open hand touches neither table nor scene, and the air around each (G,), metres. Those that
     hit something also get a chance with a shallower grip."""
@@ -123,8 +91,8 @@ def _free(
     in_scene = clearance_m < -SKIN_M
     free = ~on_table & ~in_scene
     if not free.any():
-        if typical_width_m > gripper.max_width_m:  # the few pairs that would fit were flaws of the guessed surface
-            raise _too_wide(typical_width_m, gripper)
+        if narrowest_m(part) > gripper.max_width_m:  # what would fit were flaws of the guessed surface
+            raise too_wide(narrowest_m(part), gripper)
         counts = {"candidates": len(free), "hit_table": int(on_table.sum()), "hit_scene": int(in_scene.sum())}
         surface = counts["hit_table"] >= counts["hit_scene"]
         blocker = "the table" if surface else "the object itself or its neighbours"

@@ -7,6 +7,7 @@ grasp is tried with the hand turned either way; each joint branch of the closed-
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -204,7 +205,7 @@ def _check_lift(cloud: PartCloud) -> None:
 
 
 def plan_grasp(
-    grasps: list[Grasp],
+    grasps: Sequence[Grasp],
     cloud: PartCloud,
     start_q: Array,
     *,
