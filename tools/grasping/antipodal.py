@@ -154,14 +154,14 @@ def contact_pairs(surface: Surface, rng: np.random.Generator, seeds: int = 240) 
     closing /= np.maximum(np.linalg.norm(closing, axis=1, keepdims=True), 1e-9)
     contacts = Contacts((p[first[rows]] + p[columns]) / 2, closing, distance[rows, columns], quality[rows, columns])
     contacts = contacts.take(_thinned(contacts))
-    contacts = _aligned(surface, _aligned(surface, contacts))
+    contacts = aligned(surface, aligned(surface, contacts))
     # a climbing axis pushes things aside, so it is made level; thin walls may slant and are taken either way
     climb = np.abs(contacts.closing[:, 2])
     slanting = contacts.take((climb < LEVEL) & (climb > 0.02) & (contacts.width_m < THIN_M))
     level = contacts.closing.copy()
     level[climb < LEVEL, 2] = 0.0
     level /= np.linalg.norm(level, axis=1, keepdims=True)
-    return _measured(surface, replace(contacts, closing=level)).join(slanting)
+    return measured(surface, replace(contacts, closing=level)).join(slanting)
 
 
 def _thinned(contacts: Contacts) -> NDArray[np.int_]:
@@ -174,7 +174,7 @@ def _thinned(contacts: Contacts) -> NDArray[np.int_]:
     return order[np.sort(first)][:MAX_PAIRS]
 
 
-def _aligned(surface: Surface, contacts: Contacts) -> Contacts:
+def aligned(surface: Surface, contacts: Contacts) -> Contacts:
     """Turn the closing axes square to the two patches they meet; those that would then climb stay as they are."""
     d = surface.points[None] - contacts.middle[:, None]  # (K, N, 3)
     y = np.einsum("knc,kc->kn", d, contacts.closing)
@@ -185,10 +185,10 @@ def _aligned(surface: Surface, contacts: Contacts) -> Contacts:
     closing = (patch * np.sign(facing)) @ surface.normals + 1e-3 * contacts.closing
     closing /= np.linalg.norm(closing, axis=1, keepdims=True)
     climbs = np.abs(closing[:, 2:]) > np.maximum(LEVEL, np.abs(contacts.closing[:, 2:]))
-    return _measured(surface, replace(contacts, closing=np.where(climbs, contacts.closing, closing)))
+    return measured(surface, replace(contacts, closing=np.where(climbs, contacts.closing, closing)))
 
 
-def _measured(surface: Surface, contacts: Contacts) -> Contacts:
+def measured(surface: Surface, contacts: Contacts) -> Contacts:
     """Measure how far the part reaches along the closing axes near the contacts; put the middle amid it."""
     d = surface.points[None] - contacts.middle[:, None]
     y = np.einsum("knc,kc->kn", d, contacts.closing)
@@ -213,10 +213,14 @@ def approaches(contacts: Contacts, gripper: ParallelGripper, table_z_m: float) -
     side = np.cross(y, down)
     tilt = np.radians(TILTS_DEG)
     z = np.cos(tilt)[:, None, None] * down + np.sin(tilt)[:, None, None] * side  # (R, K, 3)
-    R = np.stack([np.cross(np.broadcast_to(y, z.shape), z), np.broadcast_to(y, z.shape), z], -1).reshape(-1, 3, 3)
-    repeat = len(tilt)
-    middle, width = np.tile(contacts.middle, (repeat, 1)), np.tile(contacts.width_m, repeat)
-    quality = np.tile(contacts.quality, repeat)
+    return hands(contacts.take(np.tile(np.arange(len(y)), len(tilt))), z.reshape(-1, 3), gripper, table_z_m)
+
+
+def hands(contacts: Contacts, approach: Array, gripper: ParallelGripper, table_z_m: float) -> Candidates:
+    """One hand pose for each contact pair, along its approach (K, 3) (unit, square to the closing axis), as deep as the
+    table allows; poses whose tips would end short of the contacts, or that tilt too much, are dropped."""
+    y, middle, width = contacts.closing, contacts.middle, contacts.width_m
+    R = np.stack([np.cross(y, approach), y, approach], -1)
     tip = gripper.tip_past_tcp_m(width)
     origin = middle + (TIP_PAST_CONTACT_M - tip)[:, None] * R[:, :, 2]
     # lowest corner of the fingertips when closed on the part
@@ -229,4 +233,4 @@ def approaches(contacts: Contacts, gripper: ParallelGripper, table_z_m: float) -
     T[:, :3, :3], T[:, :3, 3] = R, origin
     tilt_rad = np.arccos(np.clip(-R[:, 2, 2], -1, 1))
     ok = (back < TIP_PAST_CONTACT_M - MIN_TIP_PAST_CONTACT_M) & (tilt_rad <= np.radians(MAX_TILT_DEG) + 1e-6)
-    return Candidates(T, width, quality, tilt_rad, TIP_PAST_CONTACT_M - back).take(ok)
+    return Candidates(T, width, contacts.quality, tilt_rad, TIP_PAST_CONTACT_M - back).take(ok)
