@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from multiprocessing import get_context
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.progress import track
+from rich.console import Console
+from rich.progress import Progress
 
 from affordagent.agent.session import Session, Tools, versions
 from affordagent.agent.settings import Settings
 from affordagent.core.run_store import write_json
 from affordagent.core.types import Candidate, FunctionalQuery, PartMask, RgbdFrame, TableScene
 from affordagent.evaluations.statistics import rate
+from affordagent.evaluations.trials import run_trials
 from affordagent.finetune.phrases import Style, sample_text
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.judge import Gold
@@ -171,20 +170,11 @@ def main(argv: list[str] | None = None) -> None:
 
     seeds = range(args.first_seed, args.first_seed + args.trials)
     trials = [Trial(args.scene, s, s, STYLES[s % len(STYLES)], args.masks, args.noise) for s in seeds]
-    args.out.mkdir(parents=True, exist_ok=True)
-    log = args.out / "trials.jsonl"
-    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    finished = {r["key"] for r in rows}
-    waiting = [t for t in trials if t.key not in finished]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool, log.open("a") as file:
-        futures = [pool.submit(_work, trial, args.out) for trial in waiting]
-        for future in track(as_completed(futures), total=len(futures), description="episodes"):
-            rows.append(future.result())
-            file.write(json.dumps(rows[-1]) + "\n")
-            file.flush()
-    wanted = {t.key for t in trials}
-    summary = summarise([r for r in rows if r["key"] in wanted])
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("episodes", total=len(trials))
+        log, work = args.out / "trials.jsonl", partial(_work, out=args.out)
+        rows = run_trials(trials, log, work, args.workers, lambda row: progress.advance(bar))
+    summary = summarise(rows)
     write_json(args.out / "summary.json", {"arguments": vars(args), "versions": versions(), **summary})
     print(json.dumps(summary, indent=1))
 
