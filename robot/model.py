@@ -155,29 +155,44 @@ def arm_spec(max_faces: int | None = None, model: ArmName = "UR5e") -> mujoco.Mj
     max_faces: draw meshes of at most this many triangles (None = as they are), for faster rendering; contacts are the
     same.
     """
-    files = [_menagerie() / "universal_robots_ur5e" / "ur5e.xml", _menagerie() / "robotiq_2f85" / "2f85.xml"]
-    arm, gripper = (mujoco.MjSpec.from_file(str(file)) for file in files)
-    for spec, file in zip((arm, gripper), files, strict=True):
-        set_physics(spec)  # equal options everywhere, or `attach` warns
-        if max_faces is not None:
-            _make_coarse(spec, file, max_faces)
+    arm = _read("universal_robots_ur5e/ur5e.xml", max_faces)
     if model != "UR5e":
         _fit(arm, model)
     for key in list(arm.keys):
         arm.delete(key)
     for light in list(arm.lights):
         arm.delete(light)
+    arm.attach(gripper_spec(max_faces), site=arm.site("attachment_site"), prefix=GRIPPER_PREFIX)
+    _float(arm)
+    return arm
+
+
+def gripper_spec(max_faces: int | None = None) -> mujoco.MjSpec:
+    """The 2F-85 with its tcp site, names without prefixes, weightless. max_faces: as of `arm_spec`."""
+    gripper = _read("robotiq_2f85/2f85.xml", max_faces)
     for geom in gripper.geoms:
         if geom.name.endswith(("pad1", "pad2")):
             geom.friction, geom.condim, geom.priority = list(PAD_FRICTION), 4, 1
     pinch = gripper.site("pinch")
     position = np.asarray(pinch.pos) + [0, 0, TCP_PAST_PINCH_M]
     gripper.body("base").add_site(name="tcp", pos=position, quat=pinch.quat, group=pinch.group)  # not drawn
-    arm.attach(gripper, site=arm.site("attachment_site"), prefix=GRIPPER_PREFIX)
-    for body in arm.bodies:
+    _float(gripper)
+    return gripper
+
+
+def _read(file: str, max_faces: int | None) -> mujoco.MjSpec:
+    path = _menagerie() / file
+    spec = mujoco.MjSpec.from_file(str(path))
+    set_physics(spec)  # equal options everywhere, or `attach` warns
+    if max_faces is not None:
+        _make_coarse(spec, path, max_faces)
+    return spec
+
+
+def _float(spec: mujoco.MjSpec) -> None:
+    for body in spec.bodies:
         if body.name != "world":
             body.gravcomp = 1
-    return arm
 
 
 def attach_arm(spec: mujoco.MjSpec, max_faces: int | None = None, model: ArmName = "UR5e") -> None:

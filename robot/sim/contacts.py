@@ -100,6 +100,13 @@ class ContactLog:
         site = self._data.site(TCP_SITE)
         return {**found, "tcp": rigid(site.xmat.reshape(3, 3), site.xpos)}
 
+    def touched_by_pads(self) -> set[Part]:
+        """Object parts that the fingertip pads touch now."""
+        geoms = self._data.contact.geom[: self._data.ncon]
+        pads = self._is_pad[geoms]
+        touched = geoms[:, ::-1][pads]
+        return {self._parts[int(g)] for g in touched if int(g) in self._parts}
+
     def _sample(self, log: PhaseLog) -> None:
         log.samples += 1
         count, held = self._data.ncon, False

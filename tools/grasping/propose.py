@@ -41,6 +41,22 @@ def propose(
         StageFailure: "grasp.none" (no opposing surfaces, or hardly any points), "grasp.too_wide",
             "grasp.collides_surface" (the table is in the way of all), "grasp.collides_scene" (other things are).
     """
+    view = consider(cloud, rng_seed, gripper, backend, frame)
+    grasps = view.grasps
+    scores, terms = ranking.score(view, ranking.HANDOVER_TERMS if handover else ranking.TERMS)
+    best = ranking.diverse(grasps.T_base_tcp, scores, limit)
+    name = Antipodal.name if backend is None else backend.name
+    return GraspSet(grasps.T_base_tcp, grasps.width_m, scores, terms, gripper.name, name).take(best)
+
+
+def consider(
+    cloud: PartCloud,
+    rng_seed: int = 0,
+    gripper: ParallelGripper = ROBOTIQ_2F85,
+    backend: Backend | None = None,
+    frame: RgbdFrame | None = None,
+) -> ranking.View:
+    """All collision-free grasps of a backend with what is known of them, before they are ranked; see `propose`."""
     if len(cloud.part) < MIN_POINTS:
         raise StageFailure(
             "propose",
@@ -49,8 +65,7 @@ def propose(
             points=len(cloud.part),
         )
     backend = Antipodal() if backend is None else backend
-    others = np.concatenate([cloud.object, cloud.obstacles])
-    part = complete(cloud.part, cloud.part_normals, cloud.camera_position, cloud.table_z_m, others)
+    part = completed(cloud)
     candidates = backend.candidates(frame, cloud, part, gripper, np.random.default_rng(rng_seed))
     if len(candidates) == 0:
         raise StageFailure("propose", "grasp.none", f"{backend.name} proposes no grasp on the part: name another part")
@@ -58,18 +73,22 @@ def propose(
     solid = drop_to_table(np.concatenate([rest, voxel_downsample(cloud.obstacles, 0.005)]), cloud.table_z_m)
     collision = HandCollision(solid, np.concatenate([cloud.part, part.points]), cloud.table_z_m, gripper)
     candidates, clearance_m = _free(candidates, collision, gripper, part)
-    view = ranking.View(
-        candidates,
-        ranking.touch(candidates, part, rest, gripper),
-        part,
-        _centre_of_mass(cloud, rest),
-        clearance_m,
-        gripper,
-    )
-    scores, terms = ranking.score(view, ranking.HANDOVER_TERMS if handover else ranking.TERMS)
-    best = ranking.diverse(candidates.T_base_tcp, scores, limit)
-    ranked = GraspSet(candidates.T_base_tcp, candidates.width_m, scores, terms, gripper.name, backend.name)
-    return ranked.take(best)
+    return view_of(candidates, clearance_m, cloud, part, gripper)
+
+
+def completed(cloud: PartCloud) -> Surface:
+    """The closed surface of the cloud's part."""
+    others = np.concatenate([cloud.object, cloud.obstacles])
+    return complete(cloud.part, cloud.part_normals, cloud.camera_position, cloud.table_z_m, others)
+
+
+def view_of(
+    candidates: Candidates, clearance_m: Array, cloud: PartCloud, part: Surface, gripper: ParallelGripper = ROBOTIQ_2F85
+) -> ranking.View:
+    """What the terms look at. clearance_m: (G,) air around the hands. part: see `completed`."""
+    rest = _rest_of_object(cloud)
+    touch, com = ranking.touch(candidates, part, rest, gripper), _centre_of_mass(cloud, rest)
+    return ranking.View(candidates, touch, part, com, clearance_m, gripper, rest, cloud.table_z_m)
 
 
 def _free(

@@ -38,7 +38,7 @@ class Touch:
 @dataclass(frozen=True)
 class View:
     """All the terms look at. com: (3,) estimated centre of mass. clearance_m: (G,) air around the hand, at most
-    `CROWDED_M`. tip_past_contact_m: (G,)."""
+    `CROWDED_M`. rest: (N, 3) points of the object that are not of the part. table_z_m: height of the table."""
 
     grasps: Candidates
     touch: Touch
@@ -46,6 +46,8 @@ class View:
     com: Array
     clearance_m: Array
     gripper: ParallelGripper
+    rest: Array
+    table_z_m: float
 
 
 def antipodal(v: View) -> Array:
