@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from affordagent.core.errors import AffordAgentError
 from affordagent.robot.arms import ArmName
 from affordagent.robot.cameras.config import CameraConfig
+from affordagent.robot.hand_over import HandOver
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.ur5.config import Ur5Config
 
@@ -40,6 +41,12 @@ class Settings(BaseModel):
         description="who gives the second opinion: tabletop | grounded-sam2 (weights in the hub's local cache) | "
         "grounded-sam2:DINO,SAM2 (two folders of weights)",
     )
+    grasps: str = Field(
+        default="antipodal",
+        min_length=1,
+        description="who proposes grasps: antipodal (needs no weights) | contact-graspnet:FILE | graspnet-baseline:FILE | "
+        "graspgen:tcp://HOST:PORT | npy:FILE; see docs/grasp_backends.md",
+    )
     sure_above: float = Field(
         default=0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one"
     )
@@ -50,6 +57,7 @@ class Settings(BaseModel):
     dry_run: bool = Field(default=False, description="stop before the motion: everything but moving")
     speed: float = Field(default=1.0, gt=0, le=1, description="share of the limits' speeds to move at")
     limits: MotionLimits = Field(default_factory=MotionLimits)
+    hand_over: HandOver = Field(default_factory=HandOver)
     ur5: Ur5Config = Field(default_factory=Ur5Config)
     camera: CameraConfig = Field(default_factory=CameraConfig)
 
@@ -61,6 +69,12 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _limits_suit_the_arm(self) -> Settings:
         self.limits.check_arm(self.arm_model, self.ur5.payload_kg)
+        return self
+
+    @model_validator(mode="after")
+    def _handing_over_suits_the_limits(self) -> Settings:
+        if "hand_over" in self.model_fields_set:  # else it is checked when something is to be handed over
+            self.hand_over.check(self.limits)
         return self
 
     @classmethod

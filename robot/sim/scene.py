@@ -124,6 +124,8 @@ SCENES: dict[str, SceneRecipe] = {
     "twins": SceneRecipe(5, twins=True),
     "novel": SceneRecipe(5, held_out=3),
     "empty": SceneRecipe(0),
+    "packing": SceneRecipe(4, ("open box",)),  # after the others: a scene's place in the table is part of its seed
+    "serving": SceneRecipe(4, ("tray",), "kitchen"),
 }
 
 

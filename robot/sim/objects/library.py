@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from affordagent.robot.sim.objects.containers import CONTAINERS
 from affordagent.robot.sim.objects.extra_kitchen import EXTRA_KITCHEN
 from affordagent.robot.sim.objects.extra_things import EXTRA_THINGS
 from affordagent.robot.sim.objects.extra_vessels import EXTRA_VESSELS
@@ -51,7 +52,7 @@ def make(category: str, seed: int | Sequence[int] | np.random.SeedSequence) -> H
     Raises:
         ValueError: no such category.
     """
-    makers = CATEGORIES | EXTRA | HELD_OUT
+    makers = CATEGORIES | EXTRA | HELD_OUT | CONTAINERS
     if category not in makers:
         close = difflib.get_close_matches(category.lower(), makers, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(sorted(makers))}"
