@@ -19,11 +19,12 @@ from affordagent.agent.settings import Settings
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.types import Candidate, FunctionalQuery, ObjectProposal, RgbdFrame, TableScene, box_of
-from affordagent.tools import grounded_sam2
-from affordagent.tools.detection import DINO, SAM2, BoxDetector, BoxSegmenter, Detection, prompt_of
+from affordagent.tools.detection import DINO, BoxDetector, Detection, prompt_of
 from affordagent.tools.fallback import open_fallback
-from affordagent.tools.grounded_sam2 import GroundedSam2Tool, box_iou, crop_around, names_of, probability_of
+from affordagent.tools.grounded_sam2 import GroundedSam2Tool
 from affordagent.tools.grounding_dino_pth import hub_names, read_pth
+from affordagent.tools.segmenter import SAM2, Prompt, Segmenter
+from affordagent.tools.sightings import box_iou, crop_around, names_of, probability_of
 from affordagent.tools.tabletop import TabletopTool
 
 SIZE = (120, 160)
@@ -88,9 +89,9 @@ class Rectangles:
     def __init__(self, iou: float = 0.9, blank: bool = False) -> None:
         self.iou, self.blank = iou, blank
 
-    def segment(self, color, boxes):
-        masks = np.stack([filled(box) & (not self.blank) for box in boxes])
-        return masks, np.full(len(boxes), self.iou)
+    def segment(self, color, prompts):
+        masks = np.stack([filled(prompt.box) & (not self.blank) for prompt in prompts])
+        return masks, np.full(len(prompts), self.iou)
 
 
 def scripted(boxes: Boxes, masks: Rectangles) -> GroundedSam2Tool:
@@ -140,19 +141,19 @@ def test_a_higher_threshold_keeps_the_better_boxes_only(random_tool):
 
 
 def test_masks_have_the_pictures_size_and_a_predicted_iou(random_tool):
-    segmenter: BoxSegmenter = random_tool.segmenter
-    masks, iou = segmenter.segment(picture(), [THING, PART, (0, 0, 159, 119)])
+    segmenter: Segmenter = random_tool.segmenter
+    masks, iou = segmenter.segment(picture(), [Prompt(THING), Prompt(PART), Prompt((0, 0, 159, 119))])
     assert masks.shape == (3, *SIZE)
     assert masks.dtype == bool
     assert iou.shape == (3,)
     assert ((iou >= 0) & (iou <= 1)).all()
-    alone, _ = segmenter.segment(picture(), [PART])
+    alone, _ = segmenter.segment(picture(), [Prompt(PART)])
     assert (alone[0] == masks[1]).mean() > 0.999  # prompts do not see each other
 
 
 def test_the_pipelines_input_goes_through_both_models(random_tool, monkeypatch):
-    for name in ("OBJECT_ABOVE", "PART_ABOVE"):
-        monkeypatch.setattr(grounded_sam2, name, 0.02)
+    for name in ("object_above", "part_above"):
+        monkeypatch.setattr(random_tool, name, 0.02)
     parts = random_tool.find(*table(filled(THING)), MUG)
     assert parts
     for part in parts:

@@ -1,32 +1,27 @@
-"""Boxes from words and masks from boxes: GroundingDINO and SAM 2 as transformers runs them, from local weights only.
+"""Boxes from words: GroundingDINO as transformers runs it, from local weights only.
 
-Liu et al., "Grounding DINO" (ECCV 2024); Ravi et al., "SAM 2: Segment Anything in Images and Videos" (ICLR 2025).
+Liu et al., "Grounding DINO" (ECCV 2024).
 """
 
 from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affordagent.core.errors import AffordAgentError
-from affordagent.core.types import Mask
-
-if TYPE_CHECKING:
-    import torch
+from affordagent.tools.local_weights import best_device, explained, half_precision, place_of, pretrained
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
+Point = tuple[float, float]
 
 DINO = "IDEA-Research/grounding-dino-tiny"
-SAM2 = "facebook/sam2.1-hiera-tiny"
 BATCH = 4  # pictures that the detector sees at once
 MAX_TEXT = 256  # tokens, of GroundingDINO
 DUPLICATE_IOU = 0.7  # boxes that overlap more are one thing, seen twice
@@ -37,14 +32,16 @@ SEPARATORS = re.compile(r"[.?\[\]\s]+")  # "." and "?" part GroundingDINO's phra
 @dataclass(frozen=True)
 class Detection:
     """box: x0, y0, x1, y1 in pixels, inside the picture. words: those of the prompt that the box fits.
-    score in (0, 1): of the best fitting word, not a probability."""
+    score in (0, 1): of the best fitting word, not a probability. point: on the thing, where a model pointed at it."""
 
     box: Box
     score: float
     words: str
+    point: Point | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {"box": [round(v, 1) for v in self.box], "score": round(self.score, 4), "words": self.words}
+        told = {"box": [round(v, 1) for v in self.box], "score": round(self.score, 4), "words": self.words}
+        return told if self.point is None else {**told, "point": [round(v, 1) for v in self.point]}
 
 
 class BoxDetector:
@@ -55,7 +52,6 @@ class BoxDetector:
     """
 
     def __init__(self, weights: str = DINO) -> None:
-        import torch
         from transformers import (
             AutoTokenizer,
             GroundingDinoForObjectDetection,
@@ -63,7 +59,7 @@ class BoxDetector:
             GroundingDinoProcessor,
         )
 
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         if weights.endswith(".pth"):
             from affordagent.tools.grounding_dino_pth import read_pth
 
@@ -72,9 +68,9 @@ class BoxDetector:
             tokenizer = AutoTokenizer.from_pretrained(str(minilm), local_files_only=True)
             self._processor = GroundingDinoProcessor(GroundingDinoImageProcessor(), tokenizer)
         else:
-            with _explained(weights, "GroundingDINO", DINO):
-                model = _pretrained(GroundingDinoForObjectDetection, weights)
-                self._processor = GroundingDinoProcessor.from_pretrained(_place(weights), local_files_only=True)
+            with explained(weights, "GroundingDINO", DINO):
+                model = pretrained(GroundingDinoForObjectDetection, weights)
+                self._processor = GroundingDinoProcessor.from_pretrained(place_of(weights), local_files_only=True)
         self._model = model.eval().to(self.device)
 
     def detect(
@@ -107,7 +103,7 @@ class BoxDetector:
                 max_length=MAX_TEXT,
                 return_tensors="pt",
             ).to(self.device)
-            with torch.inference_mode(), _half_precision(self.device):
+            with torch.inference_mode(), half_precision(self.device):
                 outputs = self._model(**inputs)
             outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
             answers = self._processor.post_process_grounded_object_detection(
@@ -119,38 +115,6 @@ class BoxDetector:
             )
             found += [_detections(answer, picture) for answer, picture in zip(answers, some, strict=True)]
         return found
-
-
-class BoxSegmenter:
-    """SAM 2 with boxes as prompts. weights: a folder, or a hub's name that is in the local cache.
-
-    Raises:
-        AffordAgentError: no such weights here, or weights of something else.
-    """
-
-    def __init__(self, weights: str = SAM2) -> None:
-        import torch
-        from transformers import Sam2Model, Sam2Processor
-
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with _explained(weights, "SAM 2", SAM2):
-            self._model = _pretrained(Sam2Model, weights).eval().to(self.device)
-            self._processor = Sam2Processor.from_pretrained(_place(weights), local_files_only=True)
-
-    def segment(self, picture: Picture, boxes: Sequence[Box]) -> tuple[Mask, NDArray[np.float64]]:
-        """(n, H, W) bool masks for n boxes in the (H, W, 3) uint8 RGB picture, at least one, and the IoU with the truth
-        that the model predicts for each, (n,) in [0, 1]. The picture is encoded once."""
-        import torch
-
-        prompts = [[[float(v) for v in box] for box in boxes]]
-        inputs = self._processor(images=[picture], input_boxes=prompts, return_tensors="pt").to(self.device)
-        with torch.inference_mode(), _half_precision(self.device):
-            outputs = self._model(
-                pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"], multimask_output=False
-            )
-        masks = self._processor.post_process_masks(outputs.pred_masks.float(), [picture.shape[:2]])[0]
-        iou = outputs.iou_scores[0, :, 0].float().clamp(0, 1)
-        return masks[:, 0].cpu().numpy(), iou.cpu().numpy().astype(np.float64)
 
 
 def prompt_of(names: Sequence[str]) -> str:
@@ -177,53 +141,3 @@ def _detections(answer: dict[str, Any], picture: Picture) -> list[Detection]:
         for i in nms(boxes, scores, DUPLICATE_IOU).tolist()
         if (boxes[i, 2:] - boxes[i, :2]).min() >= 1
     ]
-
-
-@contextmanager
-def _half_precision(device: torch.device) -> Iterator[None]:
-    """float16 where it is faster, on a GPU; what needs float32 stays in it."""
-    import torch
-
-    with torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda"):
-        yield
-
-
-def _place(weights: str) -> str:
-    folder = Path(weights).expanduser()
-    return str(folder) if folder.is_dir() else weights
-
-
-def _pretrained(kind: Any, weights: str) -> Any:
-    """The model with all its weights, from safetensors on this computer.
-
-    Raises:
-        ValueError: some of the weights are missing.
-    """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    told = logging.get_verbosity()
-    logging.set_verbosity_error()  # the hub's SAM 2 is the video model, which holds the one for pictures
-    try:
-        model, info = kind.from_pretrained(
-            _place(weights), local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    finally:
-        logging.set_verbosity(told)
-    wrong = sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"])))
-    if wrong:
-        raise ValueError(f"{len(wrong)} weights are missing or of another size, {wrong[0]} is the first")
-    return model
-
-
-@contextmanager
-def _explained(weights: str, what: str, hub: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise AffordAgentError(
-            f"the weights of {what} are not available as '{weights}' ({reason}). Nothing is downloaded by itself: on a "
-            f"computer with a network type `hf download {hub}` (before huggingface_hub 1.0: `huggingface-cli download "
-            f"{hub}`); add `--local-dir DIR` and name DIR to carry them over"
-        ) from error
