@@ -100,6 +100,10 @@ class ArmKinematics:
         mujoco.mj_kinematics(self.model, self.data)
         return self._pose(self._site)
 
+    def tcp_pose(self) -> Array:
+        """T_base_tcp of the posture of the last `forward`."""
+        return self._pose(self._site)
+
     def set_table(self, table_z_m: float) -> None:
         """Move the support plane of the model."""
         self.data.mocap_pos[0] = [0, 0, table_z_m]

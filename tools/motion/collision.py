@@ -3,24 +3,32 @@ are compared with spheres sampled inside the links, the gripper and the fingers 
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.geometry import Array
+from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.link_spheres import depth_in_box, link_spheres
-from affordagent.robot.model import MAX_OPENING_M
+from affordagent.robot.model import GRIPPER_PREFIX, MAX_OPENING_M, PREFIX
 from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping.collision import drop_to_table
 
-Hit = Literal["self", "table", "workspace", "keep_out", "obstacle", "target"]
+Hit = Literal["self", "table", "workspace", "keep_out", "obstacle", "target", "held_obstacle", "held_table", "held_arm"]
 INSIDE_M = 0.002  # this much further inside the limits than `robot.safety` asks for, which looks more closely
 _POINT_SPACING_M = 0.005  # observed points are thinned to one per such cube
 _SELF_SEEN_M = 0.03  # observed points this near the arm at its start are the arm itself
+CELL_M = 0.006  # side of the vertical columns that heights are compared in
+_NEAR_M = 0.008  # obstacles this near to the destination are the destination
+_HELD_SPACING_M, _HELD_POINTS = 0.007, 400  # what is held is thinned to one point per such cube, or larger ones
+HELD_APART_M = 0.005  # what is held stays this much further from things than the arm: it may slip, and was seen once
+_LANDS_WITHIN_M = 0.005  # a thing that is put down may end this far inside what it is put on, as that was measured
+_BASE_RADIUS_M, _BASE_TOP_M = 0.11, 0.27  # of a cylinder that holds the base and the shoulder of the arm
 
 
 def start_in_collision(hit: Hit, q: Array, limits: MotionLimits) -> StageFailure:
@@ -60,6 +68,23 @@ def solid(points: Array, table_z_m: float) -> Array:
     return voxel_downsample(drop_to_table(thinned, table_z_m), _POINT_SPACING_M)
 
 
+def highest(points: Array) -> tuple[NDArray[np.int64], Array]:
+    """Keys of the vertical columns of side CELL_M that points (N, 3) occupy, and the height of the highest in each."""
+    cells = np.floor(points[:, :2] / CELL_M).astype(np.int64)
+    keys, index = np.unique(cells[:, 0] * 100_000 + cells[:, 1], return_inverse=True)
+    top = np.full(len(keys), -np.inf)
+    np.maximum.at(top, index, points[:, 2])
+    return keys, top
+
+
+def held_points(points: Array, table_z_m: float, T_base_tcp: Array) -> Array:
+    """(N, 3) points of an object on the table, base frame -> (M, 3) thinned and filled in below, in the tcp frame."""
+    spacing_m, below = _HELD_SPACING_M, drop_to_table(voxel_downsample(points, _POINT_SPACING_M), table_z_m)
+    while len(thinned := voxel_downsample(below, spacing_m)) > _HELD_POINTS:
+        spacing_m *= 1.25
+    return transform_points(invert(T_base_tcp), thinned)
+
+
 class _Points:
     """A point set that answers how near a sphere is, quickly when none is."""
 
@@ -68,6 +93,12 @@ class _Points:
         self._tree = cKDTree(points) if len(points) else None
         if self._tree is not None:
             self._lower, self._upper = points.min(0), points.max(0)
+
+    def apart_from(self, points: Array, distance_m: float) -> _Points:
+        """Those further than `distance_m` from all of `points` (N, 3)."""
+        if self._tree is None or not len(points):
+            return self
+        return _Points(self.points[cKDTree(points).query(self.points)[0] > distance_m])
 
     def touched(self, centres: Array, radii: Array) -> bool:
         """Is any point inside any of the spheres?"""
@@ -113,6 +144,44 @@ class CollisionWorld:
         seen = self._without_arm(obstacles, centres)  # before and after: no columns below it, none through it
         self.obstacles = _Points(self._without_arm(solid(seen, table_z_m), centres))
         self.target = _Points(self._without_arm(voxel_downsample(target, _POINT_SPACING_M), centres))
+        self.table_z_m, self._inside = table_z_m, _Points(np.empty((0, 3)))
+        self._held: _Points | None = None
+        self._held_floor_m = -np.inf
+        hand = [kinematics.model.body(f"{PREFIX}wrist_3_link").id] + [
+            i
+            for i in range(kinematics.model.nbody)
+            if kinematics.model.body(i).name.startswith(PREFIX + GRIPPER_PREFIX)
+        ]
+        self._before_hand = ~np.isin(self._spheres.body, hand)
+
+    def lifting(self, held: Array) -> CollisionWorld:
+        """The same while the target is lifted: it is in the hand, `held` (N, 3) in the tcp frame (`held_points`), and
+        no longer where it was. What it stood near to does not count."""
+        world = self._holding(held, -np.inf)
+        world.obstacles = self.obstacles.apart_from(self.target.points, self._held_apart_m)
+        return world
+
+    def carrying(self, held: Array) -> CollisionWorld:
+        """The same while the target is carried about: it nears nothing."""
+        return self._holding(held, self.table_z_m + self._held_apart_m)
+
+    def putting_down(self, held: Array | None, inside: Array) -> CollisionWorld:
+        """The same while the target is put down, or has been (`held` None): it may come near to `inside` (N, 3) base
+        frame, and the hand may, without touching it."""
+        world = self._holding(held, self.table_z_m - _LANDS_WITHIN_M)
+        destination = solid(inside, self.table_z_m) if len(inside) else inside
+        world.obstacles, world._inside = self.obstacles.apart_from(destination, _NEAR_M), _Points(destination)
+        return world
+
+    def _holding(self, held: Array | None, floor_m: float) -> CollisionWorld:
+        world = copy.copy(self)
+        world.target = _Points(np.empty((0, 3)))
+        world._held, world._held_floor_m = None if held is None else _Points(held), floor_m
+        return world
+
+    @property
+    def _held_apart_m(self) -> float:
+        return self.limits.obstacle_clearance_m + HELD_APART_M
 
     def _without_arm(self, points: Array, centres: Array) -> Array:
         if not len(points):
@@ -141,4 +210,34 @@ class CollisionWorld:
         if self.obstacles.touched(centres, radii):
             return "obstacle"
         checked = ~self._spheres.finger if fingers_may_touch_target else slice(None)
-        return "target" if self.target.touched(centres[checked], radii[checked]) else None
+        if self.target.touched(centres[checked], radii[checked]):
+            return "target"
+        if self._inside.touched(centres, self._spheres.radius_m):
+            return "obstacle"
+        return None if self._held is None else self._held_hit(self._held, centres, radii)
+
+    def _held_hit(self, held: _Points, centres: Array, radii: Array) -> Hit | None:
+        """What the held object touches in the posture of the last `forward`."""
+        T_base_tcp = self.kinematics.tcp_pose()
+        points = transform_points(T_base_tcp, held.points)
+        if points[:, 2].min(initial=np.inf) < self._held_floor_m:
+            return "held_table"
+        if self.obstacles.touched(points, np.full(len(points), self._held_apart_m)):
+            return "held_obstacle"
+        if any(depth_in_box(points, np.zeros(len(points)), box).max() > 0 for box in self.limits.keep_out_m):
+            return "keep_out"
+        in_base = (np.hypot(points[:, 0], points[:, 1]) < _BASE_RADIUS_M) & (points[:, 2] < _BASE_TOP_M)
+        links = transform_points(invert(T_base_tcp), centres[self._before_hand])
+        return "held_arm" if in_base.any() or held.touched(links, radii[self._before_hand]) else None
+
+    def lands_free(self, points: Array) -> bool:
+        """May an object's points (N, 3), where it is put down, base frame, be there? Against all but what it may near
+        by the usual gap; and no deeper than _LANDS_WITHIN_M in what it is put on, or in the table."""
+        if points[:, 2].min(initial=np.inf) < self.table_z_m - _LANDS_WITHIN_M:
+            return False
+        if self.obstacles.touched(points, np.full(len(points), self._held_apart_m)):
+            return False
+        keys, tops = highest(self._inside.points)
+        own, bottoms = highest(points * [1, 1, -1])
+        _, at, at_own = np.intersect1d(keys, own, return_indices=True)
+        return not (-bottoms[at_own] < tops[at] - _LANDS_WITHIN_M).any()
