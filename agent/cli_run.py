@@ -39,7 +39,8 @@ def add(commands: Any) -> None:
     run.add_argument("--noise", action="store_true", default=None, help="RealSense-like noise in the simulated camera")
     run.add_argument("--vlm", help="who grounds: mini (default), folder of an AffordanceVLM, or http://HOST:PORT")
     run.add_argument("--vision-tower", type=Path, help="folder of the CLIP tower, for a published AffordanceVLM")
-    run.add_argument("--fallback", help="who gives the second opinion: tabletop (default), grounded-sam2[:DINO,SAM2]")
+    run.add_argument("--fallback", help="who gives the second opinion: tabletop (default) or one of docs/perception.md")
+    run.add_argument("--grasps", help="who proposes grasps: antipodal (default), contact-graspnet:FILE, npy:FILE, ...")
     run.add_argument("--speed", type=float, help="share of the settings' speed limits to move at, above 0, at most 1")
     run.add_argument("--dry-run", action="store_true", default=None, help="everything but motion: ends as planned")
     run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
@@ -68,7 +69,8 @@ def _run(args: argparse.Namespace) -> int:
     from affordagent.agent.settings import Settings
     from affordagent.core.run_store import EVENTS_FILE
 
-    names = ("cell", "scene", "seed", "noise", "vlm", "vision_tower", "fallback", "confirm", "dry_run", "speed")
+    tools = ("vlm", "vision_tower", "fallback", "grasps")
+    names = ("cell", "scene", "seed", "noise", *tools, "confirm", "dry_run", "speed")
     settings = Settings.load(args.settings, **{name: getattr(args, name) for name in names})
     folder = args.out or run_folder(Path("runs"), args.text)
     if (folder / EVENTS_FILE).exists():

@@ -21,6 +21,7 @@ from affordagent.graphs.state import GraspState, Grounder, Workbench
 from affordagent.robot.interface import Cell
 from affordagent.robot.ur5.commander import Commander
 from affordagent.robot.ur5.dashboard import Dashboard
+from affordagent.tools.grasping.backends import Backend
 
 
 def open_cell(settings: Settings, record: bool = False) -> Cell:
@@ -56,6 +57,7 @@ class Tools:
     vlm: str = "mini"
     vision_tower: Path | None = None
     second_opinion: str = "tabletop"
+    grasps: str = "antipodal"
 
     def understand(self, text: str) -> FunctionalQuery:
         from affordagent.agent.language.understand import understand
@@ -67,6 +69,7 @@ class Tools:
         self.grounder.load()  # first: it may be a server that is out of reach
         self.understand("hand me the hammer")
         self.fallback.load()
+        self.grasp_backend.load()
 
     @cached_property
     def grounder(self) -> Grounder:
@@ -79,6 +82,12 @@ class Tools:
         from affordagent.tools.fallback import open_fallback
 
         return open_fallback(self.second_opinion)
+
+    @cached_property
+    def grasp_backend(self) -> Backend:
+        from affordagent.tools.grasping.backends import open_backend
+
+        return open_backend(self.grasps)
 
 
 def run_folder(root: Path, command: str) -> Path:
@@ -95,7 +104,7 @@ class Session:
 
     def __init__(self, settings: Settings, tools: Tools | None = None, record: bool = False) -> None:
         self.settings = settings
-        self.tools = tools or Tools(settings.vlm, settings.vision_tower, settings.fallback)
+        self.tools = tools or Tools(settings.vlm, settings.vision_tower, settings.fallback, settings.grasps)
         self.cell = open_cell(settings, record)
         self._commander: Commander | None = None
 
@@ -208,6 +217,7 @@ class Session:
             understand=self.tools.understand,
             grounder=self.tools.grounder,
             fallback=self.tools.fallback,
+            grasp_backend=self.tools.grasp_backend,
             limits=limits,
             sure_above=settings.sure_above,
             present_above=settings.present_above,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import as_plain
-from affordagent.core.types import OutcomeName, StageRecord, StageStatus
+from affordagent.core.types import GraspSet, OutcomeName, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
+from affordagent.tools.grasping.antipodal import Antipodal
+from affordagent.tools.grasping.backends import Backend
 
 BEST_SHOWN = 3  # grasps whose score terms are in the record
 
@@ -133,15 +136,36 @@ def lift(bench: Workbench, state: GraspState) -> Done:
 
 
 def propose(bench: Workbench, state: GraspState) -> Done:
-    """Ranked collision-free grasps on the part."""
+    """Ranked collision-free grasps on the part; where a chosen backend has none, the own sampler serves."""
     from affordagent.tools.grasping.propose import propose as propose_grasps
 
-    query = bench.store.get("query")
-    handover = query.intent == "hand_over"
-    grasps = propose_grasps(bench.store.get("cloud"), rng_seed=bench.seed, handover=handover)
-    bench.store.put("grasps", (grasps, bench.store.get("frame").T_base_camera))
+    cloud, frame = bench.store.get("cloud"), bench.store.get("frame")
+    handover = bench.store.get("query").intent == "hand_over"
+    ask = partial(propose_grasps, cloud, rng_seed=bench.seed, handover=handover, frame=frame)
+    grasps, instead_of = _proposed(bench.grasp_backend, ask)
+    bench.store.put("grasps", (grasps, frame.T_base_camera))
     best = grasps[0]
     message = f"{len(grasps)} grasps, best {best.score:.2f} at {1e3 * best.width_m:.0f} mm"
     evidence = {"count": len(grasps), "best_score": best.score, "best_width_m": best.width_m}
     terms = [{name: round(value, 3) for name, value in grasp.terms.items()} for grasp in grasps[:BEST_SHOWN]]
-    return Done(message, {**evidence, "backend": grasps.backend, "best_terms": terms})
+    evidence = {**evidence, "backend": grasps.backend, "best_terms": terms}
+    if instead_of:
+        message += f"; by {grasps.backend}, as {instead_of['backend']} ended with {instead_of['code']}"
+        evidence["instead_of"] = instead_of
+    return Done(message, evidence)
+
+
+def _proposed(backend: Backend, ask: Callable[..., GraspSet]) -> tuple[GraspSet, dict[str, Any]]:
+    """The grasps of the backend, or, where it is unavailable or has none on this part, of the own sampler; then also
+    why the other had none."""
+    try:
+        return ask(backend=backend), {}
+    except StageFailure as failure:
+        if isinstance(backend, Antipodal):
+            raise
+        why = {"backend": backend.name, "code": failure.code, "message": failure.message, **failure.evidence}
+    try:
+        return ask(backend=Antipodal()), why
+    except StageFailure as failure:
+        failure.evidence["instead_of"] = why
+        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 from affordagent.core.run_store import RunStore
@@ -13,6 +13,8 @@ from affordagent.robot.arms import ArmName
 from affordagent.robot.interface import Cell
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.safety import SafeArm
+from affordagent.tools.grasping.antipodal import Antipodal
+from affordagent.tools.grasping.backends import Backend
 
 
 class GraspState(TypedDict, total=False):
@@ -60,3 +62,4 @@ class Workbench:
     dry_run: bool = False
     arm_model: ArmName = "UR5e"
     stopped: Callable[[], bool] = lambda: False
+    grasp_backend: Backend = field(default_factory=Antipodal)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affordagent.core.geometry import Array, check_rigid, invert, rigid
+from affordagent.core.geometry import Array, check_rigid, invert
 from affordagent.core.types import Grasp
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
@@ -38,19 +38,47 @@ def from_array(rows: Array, T_base_camera: Array | None = None, gripper: Paralle
     """The inverse of `to_array`.
 
     Raises:
-        ValueError: not (N, 17), or a row without a right-handed rotation.
+        ValueError: not (N, 17), not finite, or a row without a right-handed rotation.
     """
+    rows = _checked(rows)
+    T = tip_poses(rows)
+    T[:, :3, 3] -= gripper.tip_past_tcp_m(rows[:, 1])[:, None] * T[:, :3, 2]
+    T = T if T_base_camera is None else T_base_camera @ T
+    return [Grasp(pose, float(row[1]), float(row[0])) for pose, row in zip(T, rows, strict=True)]
+
+
+def tip_poses(rows: Array) -> Array:
+    """(N, 4, 4) poses amid the fingertips with the axes of a tcp (z = approach, y = closing axis), in the rows' frame.
+
+    Raises:
+        ValueError: not (N, 17), not finite, or a row without a right-handed rotation.
+    """
+    rows = _checked(rows)
+    approach, closing, up = np.moveaxis(rows[:, 4:13].reshape(-1, 3, 3), -1, 0)
+    T = np.tile(np.eye(4), (len(rows), 1, 1))
+    T[:, :3, :3] = np.stack([-up, closing, approach], -1)
+    T[:, :3, 3] = rows[:, 13:16] + rows[:, 3, None] * approach
+    for i, pose in enumerate(T):
+        check_rigid(pose, f"row {i}")
+    return T
+
+
+def read_rows(path: Path) -> Array:
+    """The (N, 17) rows of a file.
+
+    Raises:
+        OSError, ValueError: unreadable, pickled, or of another shape.
+    """
+    return _checked(np.load(path, allow_pickle=False))
+
+
+def _checked(rows: Array) -> Array:
     rows = np.asarray(rows, float)
     if rows.ndim != 2 or rows.shape[1] != COLUMNS:
         raise ValueError(f"a grasp array has shape (N, {COLUMNS}), got {rows.shape}")
-    grasps = []
-    for i, row in enumerate(rows):
-        approach, closing, up = row[4:13].reshape(3, 3).T
-        tip = float(gripper.tip_past_tcp_m(row[1]))
-        T = rigid(np.stack([-up, closing, approach], axis=1), row[13:16] + (row[3] - tip) * approach)
-        T = check_rigid(T, f"row {i}")
-        grasps.append(Grasp(T if T_base_camera is None else T_base_camera @ T, float(row[1]), float(row[0])))
-    return grasps
+    if not np.isfinite(rows).all():
+        raise ValueError("a grasp array holds NaN or infinity")
+    return rows
 
 
 def save_npy(path: Path, grasps: Sequence[Grasp], T_base_camera: Array | None = None) -> None:
@@ -58,4 +86,4 @@ def save_npy(path: Path, grasps: Sequence[Grasp], T_base_camera: Array | None = 
 
 
 def load_npy(path: Path, T_base_camera: Array | None = None) -> list[Grasp]:
-    return from_array(np.load(path, allow_pickle=False), T_base_camera)
+    return from_array(read_rows(path), T_base_camera)
