@@ -7,6 +7,7 @@ fraction of an episode. What it cannot tell: whether an arm gets there.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import mujoco
@@ -35,14 +36,18 @@ from affordagent.robot.sim.scene import Scene, build_spec
 
 PARKED_M = (-0.6, 0.0, 1.6)  # where the hand waits, out of the camera's sight
 PREGRASP_M = 0.10
-APPROACH_S, CLOSE_LEAST_S, CLOSE_MOST_S, LIFT_S, HOLD_S = 0.5, 0.3, 2.0, 1.2, 2.0
+APPROACH_S, CLOSE_LEAST_S, CLOSE_MOST_S, LIFT_S, HOLD_S = 0.8, 0.3, 2.0, 1.2, 2.0
 LIFT_M = 0.20
 STIFFNESS_N_M = 8000.0  # of the slides: about a UR5e's servos, half a metre from the shoulder
-CARRIAGE_KG = 2.0
+MOST_FORCE_N = 150.0
+CARRIAGE_KG = 5.0
 LOOK_EVERY_S = 0.1  # how often it is asked whether the thing is still held
 _SLIDES = tuple(f"{PREFIX}slide_{axis}" for axis in "xyz")
 _MOUNT = f"{PREFIX}{GRIPPER_PREFIX}base_mount"
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+class _Unstable(Exception):
+    """The integration diverged."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Conditions:
 
 
 NOMINAL = Conditions()
+JAMMED = Verdict(False, "execution.collision", {"stable": False}, {}, "simulator")
 
 
 class HandScene:
@@ -85,15 +91,13 @@ class HandScene:
         self._place_hand(np.array(PARKED_M))
         let_fall(model, self.data)
         self._T_tcp_mount = self._tcp_to_mount()
-        self._settled = np.empty(mujoco.mj_stateSize(model, _STATE))
-        mujoco.mj_getState(model, self.data, self._settled, _STATE)
+        self._settled = copy.copy(self.data)
         self.before = self._contacts.poses()
 
     @property
     def qpos(self) -> Array:
         """(nq,) with the objects at rest and the hand away, e.g. for a `SceneView` of `model`."""
-        mujoco.mj_setState(self.model, self.data, self._settled, _STATE)
-        return self.data.qpos.copy()
+        return self._settled.qpos.copy()
 
     def try_grasp(
         self,
@@ -107,10 +111,11 @@ class HandScene:
         """Approach along the hand, close, lift, hold: the strict verdict of `robot.sim.judge`.
 
         target: name of the object, part: the part to hold, None = any. T_base_tcp: (4, 4). A thing that is dropped on
-        the way ends the trial early.
+        the way ends the trial early. A hand that wedges something so tightly that the simulation breaks has failed
+        (`JAMMED`).
         """
         model, data = self.model, self.data
-        mujoco.mj_setState(model, data, self._settled, _STATE)
+        mujoco.mj_copyData(data, model, self._settled)
         self._contacts.clear()
         body = model.body(target).id
         nominal = model.body_mass[body], model.body_inertia[body].copy()
@@ -124,12 +129,16 @@ class HandScene:
         set_fingers(model, data, self._fingers.driver_rad(opening_m))
         self._fingers.set_fingers(opening_m)
         mujoco.mj_forward(model, data)
-        self._carry_out(target, start, T[:3, 3], hold_s)
-        model.body_mass[body], model.body_inertia[body] = nominal
+        try:
+            self._carry_out(target, start, T[:3, 3], hold_s)
+        except _Unstable:
+            return JAMMED
+        finally:
+            model.body_mass[body], model.body_inertia[body] = nominal
         return judge_motion(self._contacts.phases, self.before, target, part, Gold(frozenset({target}), part))
 
     def _carry_out(self, target: str, start: Array, at: Array, hold_s: float) -> None:
-        self._move("approach", start, at, APPROACH_S)
+        self._line("approach", start, at, APPROACH_S)
         self._fingers.set_fingers(0.0)
         closing_from_s = self.data.time
         while self.data.time - closing_from_s < CLOSE_MOST_S:
@@ -138,25 +147,33 @@ class HandScene:
                 break
         if self._fingers.opening_m < NOTHING_HELD_M:
             return
-        up, steps = np.array([0, 0, LIFT_M]), round(LIFT_S / LOOK_EVERY_S)
-        share = _smooth(np.linspace(0, 1, steps + 1))
-        for low, high in zip(share, share[1:], strict=False):
-            self._move("lift", at + low * up, at + high * up, LOOK_EVERY_S)
-            if not self._touches(target):
-                return
+        up = np.array([0, 0, LIFT_M])
+        if not self._line("lift", at, at + up, LIFT_S, target):
+            return
         for _ in range(round(hold_s / LOOK_EVERY_S)):
             self._move("hold", at + up, at + up, LOOK_EVERY_S)
             if not self._touches(target):
                 return
 
+    def _line(self, phase: str, start: Array, end: Array, duration_s: float, held: str | None = None) -> bool:
+        """A straight line from rest to rest; ends early, and gives False, when the pads let go of `held`."""
+        share = _smooth(np.linspace(0, 1, round(duration_s / LOOK_EVERY_S) + 1))
+        for a, b in zip(share, share[1:], strict=False):
+            self._move(phase, start + a * (end - start), start + b * (end - start), LOOK_EVERY_S)
+            if held is not None and not self._touches(held):
+                return False
+        return True
+
     def _move(self, phase: str, start: Array, end: Array, duration_s: float) -> None:
         """The tcp follows a straight line at an even speed; the servos' lag is fed forward."""
         steps = round(duration_s / TIMESTEP_S)
-        rate = (end - start) / duration_s
+        rate, begun_s = (end - start) / duration_s, self.data.time
         for k in range(1, steps + 1):
             self.data.ctrl[self._servos] = start + (end - start) * k / steps + SERVO_LAG_S * rate
             mujoco.mj_step(self.model, self.data)
             self._contacts.log(phase)
+        if self.data.time < begun_s:  # MuJoCo starts anew from zero
+            raise _Unstable
         self._contacts.mark(phase)
 
     def _touches(self, target: str) -> bool:
@@ -180,7 +197,8 @@ def _smooth(t: Array) -> Array:
 
 def _spec(scene: Scene) -> mujoco.MjSpec:
     spec = build_spec(scene, with_arm=False)
-    carriage = spec.worldbody.add_body(name=f"{PREFIX}carriage", gravcomp=1)
+    spec.option.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP  # what nobody touches costs nothing
+    carriage = spec.worldbody.add_body(name=f"{PREFIX}carriage", gravcomp=1, sleep=mujoco.mjtSleepPolicy.mjSLEEP_NEVER)
     carriage.add_geom(
         type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.001, 0, 0], mass=CARRIAGE_KG, contype=0, conaffinity=0, group=4
     )
@@ -188,5 +206,6 @@ def _spec(scene: Scene) -> mujoco.MjSpec:
         carriage.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
         servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         servo.set_to_position(kp=STIFFNESS_N_M, kv=SERVO_LAG_S * STIFFNESS_N_M)
+        servo.forcelimited, servo.forcerange = True, [-MOST_FORCE_N, MOST_FORCE_N]
     spec.attach(gripper_spec(max_faces=1200), frame=carriage.add_frame(), prefix=f"{PREFIX}{GRIPPER_PREFIX}")
     return spec
