@@ -1,4 +1,4 @@
-"""The motion of a planned grasp as named steps, the same for the simulated and the real arm; none is ever sent twice.
+"""Carry out a plan step by step, the same on the simulated and the real arm; no motion is ever sent twice.
 
 Each step is journalled before it is sent and when it has ended (`core.journal`). On a run whose journal already holds
 steps, those that ended are taken from it; one that was cut off is settled by looking where the arm is.
@@ -7,118 +7,62 @@ steps, those that ended are taken from it; one that was cut off is settled by lo
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.journal import Motion, MotionJournal
-from affordagent.core.types import GraspPlan, JointTrajectory
+from affordagent.core.types import Delivery, GraspPlan
 from affordagent.robot.gripper import NOTHING_HELD_M
+from affordagent.robot.hand_over import HandOver
 from affordagent.robot.interface import Arm, ArmState, MotionResult
 from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD
-from affordagent.tools.motion.trajectory import reverse
+from affordagent.tools.steps import HOLD_S, OFFER, Step, delivery_steps, grasp_steps, withdrawal_steps
 
 OPENED_WITHIN_M = 0.005
-HOLD_S = 2.0
 SAME_WIDTH_M = 0.003
 REST_S, MOST_UNREST_S = 0.3, 3.0  # an arm that does not move for so long rests; how long that is waited for
 _STILL_RAD, _STILL_M = 0.002, 0.001
-
-
-@dataclass(frozen=True)
-class Grip:
-    """Drive the fingers to an opening, 0 = close with the set force."""
-
-    width_m: float
-
-
-@dataclass(frozen=True)
-class Hold:
-    """Stay."""
-
-    duration_s: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """One motion of a grasp; `name` is unique in the run."""
-
-    name: str
-    command: JointTrajectory | Grip | Hold
-
-    def send(self, arm: Arm) -> MotionResult:
-        match self.command:
-            case Grip(width_m):
-                return arm.grip(width_m, self.name)
-            case Hold(duration_s):
-                return arm.wait(duration_s, self.name)
-            case trajectory:
-                return arm.follow(trajectory, self.name)
-
-    @property
-    def goal(self) -> dict[str, Any]:
-        """What is to be reached, for the journal and for people: one of width_m, hold_s, positions (rad)."""
-        match self.command:
-            case Grip(width_m):
-                return {"width_m": width_m}
-            case Hold(duration_s):
-                return {"hold_s": duration_s}
-            case trajectory:
-                return {"positions": trajectory.positions[-1].tolist(), "duration_s": trajectory.duration_s}
+_FOUND = "cut off, and found at its goal"
 
 
 @dataclass(frozen=True)
 class ExecutionReport:
     """closed_width_m: opening after closing; held_width_m: after lifting and holding; worst tracking error at the ends
-    of the motions; duration_s: by the arm's own clock."""
+    of the motions; duration_s: by the arm's own clock; taken: how a person took it, None where nothing is handed over.
+    """
 
     closed_width_m: float
     held_width_m: float
     max_error_rad: float
     duration_s: float
-
-
-def grasp_steps(plan: GraspPlan, hold_s: float = HOLD_S) -> tuple[Step, ...]:
-    """What a grasp that goes well sends, in order."""
-    return (
-        Step("open", Grip(plan.opening_m)),
-        Step("to_pregrasp", plan.to_pregrasp),
-        Step("approach", plan.approach),
-        Step("close", Grip(0.0)),
-        Step("lift", plan.lift),
-        Step("hold", Hold(hold_s)),
-    )
-
-
-def withdrawal_steps(plan: GraspPlan) -> tuple[Step, ...]:
-    """What is sent after `close` when nothing was there."""
-    return Step("release", Grip(plan.opening_m)), Step("retreat", reverse(plan.approach))
+    taken: str | None = None
 
 
 def execute(
-    arm: Arm, plan: GraspPlan, journal: MotionJournal | None = None, *, hold_s: float = HOLD_S
+    arm: Arm,
+    plan: GraspPlan,
+    journal: MotionJournal | None = None,
+    *,
+    hold_s: float = HOLD_S,
+    hand_over: HandOver | None = None,
 ) -> ExecutionReport:
-    """Open, go to the pre-grasp, approach, close, lift, hold.
+    """Open, go to the pre-grasp, approach, close, lift, hold; then deliver what is held, where the plan says so.
 
-    journal: of this run; without one the motions are forgotten with the process.
+    journal: of this run; without one the motions are forgotten with the process. hand_over: how to wait for a person.
 
     Raises:
         StageFailure: ("execute", code): execution.gripper (fingers did not open), execution.no_contact (closed on
-            nothing; the arm has drawn back), execution.drop (lost during the lift), execution.interrupted (a step was
-            cut off, or the arm has been moved since the last one), or the code of the motion that ended early.
+            nothing; the arm has drawn back), execution.drop (lost on the way), execution.not_taken (nobody took what
+            was held out; it is still held), execution.interrupted (a step was cut off, or the arm has been moved since
+            the last one), or the code of the motion that ended early.
     """
     journal = journal or MotionJournal.in_memory()
     opening, to_pregrasp, approach, closing, lifting, holding = grasp_steps(plan, hold_s)
     opened_m = _carry_out(arm, journal, opening).state.gripper_width_m
-    if opened_m < plan.opening_m - OPENED_WITHIN_M:
-        raise StageFailure(
-            "execute",
-            "execution.gripper",
-            f"the fingers opened to {1e3 * opened_m:.0f} mm, {1e3 * plan.opening_m:.0f} mm were asked for: free them",
-            width_m=opened_m,
-        )
+    _check_opened(opened_m, plan.opening_m)
     motions = [_carry_out(arm, journal, step) for step in (to_pregrasp, approach)]
     closed_m = _carry_out(arm, journal, closing).state.gripper_width_m
     if closed_m < NOTHING_HELD_M:
@@ -133,18 +77,67 @@ def execute(
         )
     motions.append(_carry_out(arm, journal, lifting))
     end = _carry_out(arm, journal, holding).state
-    if end.gripper_width_m < NOTHING_HELD_M:
+    _check_held(end, closed_m, "lifting")
+    held_m, taken = end.gripper_width_m, None
+    if plan.delivery is not None:
+        delivered, taken = _deliver(arm, journal, plan.delivery, hand_over or HandOver(), closed_m)
+        motions += delivered
+        end = delivered[-1].state
+    worst_rad = max(motion.max_error_rad for motion in motions)
+    start_s = journal.motions()[0].start["stamp_s"]
+    return ExecutionReport(closed_m, held_m, worst_rad, end.stamp_s - start_s, taken)
+
+
+def _deliver(
+    arm: Arm, journal: MotionJournal, there: Delivery, hand_over: HandOver, closed_m: float
+) -> tuple[list[MotionResult], str | None]:
+    """Carry out the steps after the hold: what came of the motions, and how a person took the thing."""
+    carrying, arriving, letting_go, backing_off, resting = delivery_steps(there, hand_over)
+    motions = [_carry_out(arm, journal, carrying)]
+    _check_held(motions[0].state, closed_m, "the carry")
+    taken = None
+    if there.kind == "place":
+        motions.append(_carry_out(arm, journal, arriving))
+        _check_held(motions[-1].state, closed_m, "lowering")
+    else:
+        taken = _offer(arm, journal, arriving)
+    opened_m = _carry_out(arm, journal, letting_go).state.gripper_width_m
+    _check_opened(opened_m, there.opening_m)
+    motions.append(_carry_out(arm, journal, backing_off))
+    motions.append(_carry_out(arm, journal, resting))
+    return motions, taken
+
+
+def _offer(arm: Arm, journal: MotionJournal, step: Step) -> str:
+    """Hold it out until it is taken. A wait that was cut off moved nothing: it is begun anew, under a name of its own,
+    since whether anybody pulled is not known."""
+    count = 1
+    while (result := _carry_out(arm, journal, step)).message == _FOUND:
+        count += 1
+        step = replace(step, name=f"{OFFER}_{count}")
+    return result.message
+
+
+def _check_opened(opened_m: float, asked_m: float) -> None:
+    if opened_m < asked_m - OPENED_WITHIN_M:
+        raise StageFailure(
+            "execute",
+            "execution.gripper",
+            f"the fingers opened to {1e3 * opened_m:.0f} mm, {1e3 * asked_m:.0f} mm were asked for: free them",
+            width_m=opened_m,
+        )
+
+
+def _check_held(state: ArmState, closed_m: float, after: str) -> None:
+    if state.gripper_width_m < NOTHING_HELD_M:
         raise StageFailure(
             "execute",
             "execution.drop",
-            f"the fingers held {1e3 * closed_m:.1f} mm after closing and {1e3 * end.gripper_width_m:.1f} mm after "
-            "lifting: the object slipped out; take another grasp",
+            f"the fingers held {1e3 * closed_m:.1f} mm after closing and {1e3 * state.gripper_width_m:.1f} mm after "
+            f"{after}: the object slipped out; take another grasp",
             closed_width_m=closed_m,
-            held_width_m=end.gripper_width_m,
+            held_width_m=state.gripper_width_m,
         )
-    worst_rad = max(motion.max_error_rad for motion in motions)
-    start_s = journal.motions()[0].start["stamp_s"]
-    return ExecutionReport(closed_m, end.gripper_width_m, worst_rad, end.stamp_s - start_s)
 
 
 def _carry_out(arm: Arm, journal: MotionJournal, step: Step) -> MotionResult:
@@ -204,7 +197,7 @@ def settle(arm: Arm, journal: MotionJournal) -> str:
         off = _off_goal(last, state)
         if off:
             raise _interrupted(f"{last.step} was cut off: {off}", state, last)
-        found = MotionResult(True, state, message="cut off, and found at its goal")
+        found = MotionResult(True, state, message=_FOUND)
         journal.end(last.step, _result_as_json(found))
         return f"{last.step} was cut off, and the arm rests at its goal"
     left = last.result["state"]
@@ -241,7 +234,7 @@ def _off_goal(motion: Motion, state: ArmState) -> str:
         return "" if off_rad <= GOAL_TOLERANCE_RAD else f"it stands {off_rad:.3f} rad before its goal"
     if moved_rad > GOAL_TOLERANCE_RAD:
         return f"since then the arm has been moved by {moved_rad:.3f} rad"
-    if "hold_s" in goal:
+    if "hold_s" in goal or "offer" in goal:
         return ""
     if goal["width_m"] > 0:
         there = abs(state.gripper_width_m - goal["width_m"]) <= OPENED_WITHIN_M
