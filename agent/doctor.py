@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -52,6 +53,7 @@ def examine() -> list[Finding]:
     findings += [_renderer("egl"), _renderer("osmesa")]
     findings += _models()
     findings.append(_grounder())
+    findings += _second_opinions()
     findings += _real_arm()
     findings.append(_gpu())
     return findings
@@ -116,17 +118,68 @@ def _grounder() -> Finding:
     """The AffordanceVLM of the settings here: its folder is looked at, its server asked; nothing is loaded."""
     from affordagent.agent.settings import Settings
     from affordagent.core.errors import AffordAgentError
+    from affordagent.tools.fallback import is_zero_shot
     from affordagent.tools.vlm import kind_of, open_server
 
     mend = "correct `vlm` in affordagent.toml, or start the server"
     try:
         vlm = Settings.load(None).vlm
+        if is_zero_shot(vlm):
+            return _zero_shot("vlm", vlm)
         kind = kind_of(vlm)
         if kind == "server":
             open_server(vlm)
     except AffordAgentError as error:
         return Finding("setting vlm", False, str(error), mend)
     return Finding("setting vlm", True, f"{vlm} ({kind})")
+
+
+def _second_opinions() -> list[Finding]:
+    """The fallback of the settings here, and which others could be chosen; nothing is loaded or downloaded."""
+    from affordagent.agent.settings import Settings
+    from affordagent.core.errors import AffordAgentError
+    from affordagent.tools.chat_model import KEY_VARIABLE
+    from affordagent.tools.fallback import ROWS
+    from affordagent.tools.local_weights import is_here
+
+    findings = []
+    try:
+        findings.append(_zero_shot("fallback", Settings.load(None).fallback))
+    except AffordAgentError as error:
+        findings.append(Finding("setting fallback", False, str(error), "correct affordagent.toml"))
+    for name, row in ROWS.items():
+        missing = [weights for weights in row.hub if not is_here(weights)]
+        if row.hub:
+            detail = f"not in the hub's cache: {', '.join(missing)}" if missing else f"weights: {', '.join(row.hub)}"
+            mend = "; ".join(f"hf download {weights}" for weights in missing)
+            findings.append(Finding(f"fallback {name}", not missing, detail, mend, optional=True))
+    key = "set" if os.environ.get(KEY_VARIABLE) else "not set (a server of your own may need none)"
+    findings.append(
+        Finding("fallback pointing", True, f"{ROWS['pointing'].usage}; {KEY_VARIABLE} {key}", optional=True)
+    )
+    mend = "for Meta's own .pt of SAM 2: SAM2_BUILD_CUDA=0 pip install --no-build-isolation 'affordagent[sam2]'"
+    return [*findings, _package(Requirement("sam2>=1.1"), mend, optional=True)]
+
+
+def _zero_shot(setting: str, name: str) -> Finding:
+    """What a setting names, its weights looked for or its server asked."""
+    from affordagent.core.errors import AffordAgentError
+    from affordagent.tools.fallback import row_of
+    from affordagent.tools.local_weights import is_here
+    from affordagent.tools.vlm_pointing import PointingTool
+
+    mend = f"correct `{setting}` in affordagent.toml, or get what is missing (docs/perception.md)"
+    try:
+        row, places = row_of(name)
+        tool = row.open(*places)
+        if isinstance(tool, PointingTool):
+            tool.chat.check()
+            places = places[2:]
+    except AffordAgentError as error:
+        return Finding(f"setting {setting}", False, str(error), mend)
+    missing = [weights for weights in places or row.hub if not is_here(weights)]
+    detail = f"{name}; not here: {', '.join(missing)}" if missing else name
+    return Finding(f"setting {setting}", not missing, detail, mend)
 
 
 def _real_arm() -> list[Finding]:

@@ -30,7 +30,8 @@ class Settings(BaseModel):
         default="mini",
         min_length=1,
         description="who grounds: mini (the shipped one) | folder of a mini or published AffordanceVLM | "
-        "http://HOST:PORT of `affordagent serve-vlm`, its token in the environment as AFFORDAGENT_VLM_TOKEN",
+        "http://HOST:PORT of `affordagent serve-vlm`, its token in the environment as AFFORDAGENT_VLM_TOKEN | "
+        "whatever `fallback` may be",
     )
     vision_tower: Path | None = Field(
         default=None, description="folder of the CLIP vision tower, for a published AffordanceVLM in a folder"
@@ -38,8 +39,10 @@ class Settings(BaseModel):
     fallback: str = Field(
         default="tabletop",
         min_length=1,
-        description="who gives the second opinion: tabletop | grounded-sam2 (weights in the hub's local cache) | "
-        "grounded-sam2:DINO,SAM2 (two folders of weights)",
+        description="who gives the second opinion: tabletop | grounded-sam2[:DINO,SAM2] | "
+        "florence2[:FLORENCE[,SAM2]] | pointing:URL,MODEL[,SAM2] (an OpenAI-compatible API, its key in "
+        "the environment as AFFORDAGENT_LLM_KEY); "
+        "weights are folders or the hub's names in the local cache; see docs/perception.md",
     )
     grasps: str = Field(
         default="antipodal",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.resources
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class BoxDetector:
                 text_threshold=words_above,
                 target_sizes=[picture.shape[:2] for picture in some],
             )
-            found += [_detections(answer, picture) for answer, picture in zip(answers, some, strict=True)]
+            found += [kept(_detections(answer), picture) for answer, picture in zip(answers, some, strict=True)]
         return found
 
 
@@ -127,17 +127,30 @@ def plain_words(text: str) -> str:
     return SEPARATORS.sub(" ", text).strip().lower()
 
 
-def _detections(answer: dict[str, Any], picture: Picture) -> list[Detection]:
-    """What is inside the picture, best first."""
+def kept(detections: Sequence[Detection], picture: Picture) -> list[Detection]:
+    """What is inside the picture and at least a pixel wide and high, best first, each thing once."""
+    import torch
     from torchvision.ops import nms
 
     height, width = picture.shape[:2]
-    boxes, scores = answer["boxes"].cpu(), answer["scores"].cpu()
-    boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width)
-    boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height)
-    words = answer["text_labels"]
+    inside = [
+        replace(d, box=(_cut(d.box[0], width), _cut(d.box[1], height), _cut(d.box[2], width), _cut(d.box[3], height)))
+        for d in detections
+    ]
+    inside = [d for d in inside if min(d.box[2] - d.box[0], d.box[3] - d.box[1]) >= 1]
+    if not inside:
+        return []
+    boxes, scores = torch.tensor([d.box for d in inside]), torch.tensor([d.score for d in inside])
+    return [inside[i] for i in nms(boxes, scores, DUPLICATE_IOU).tolist()]
+
+
+def _cut(value: float, most: float) -> float:
+    return min(max(value, 0.0), float(most))
+
+
+def _detections(answer: dict[str, Any]) -> list[Detection]:
+    words = [plain_words(TOKENS.sub(" ", text)) for text in answer["text_labels"]]
     return [
-        Detection(tuple(boxes[i].tolist()), float(scores[i]), plain_words(TOKENS.sub(" ", words[i])))
-        for i in nms(boxes, scores, DUPLICATE_IOU).tolist()
-        if (boxes[i, 2:] - boxes[i, :2]).min() >= 1
+        Detection(tuple(box), score, said)
+        for box, score, said in zip(answer["boxes"].tolist(), answer["scores"].tolist(), words, strict=True)
     ]

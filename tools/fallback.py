@@ -1,32 +1,69 @@
-"""Which tool gives the second opinion: the one that needs no training, or zero-shot detection."""
+"""The tools that ground without being trained for it, by the names that settings give them: `fallback`, and `vlm`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from affordagent.core.errors import AffordAgentError
+from affordagent.tools.detection import DINO
+from affordagent.tools.florence2 import FLORENCE, Florence2Tool
 from affordagent.tools.grounded_sam2 import GroundedSam2Tool
+from affordagent.tools.segmenter import SAM2
 from affordagent.tools.tabletop import TabletopTool
+from affordagent.tools.vlm_pointing import PointingTool
 
-GROUNDED_SAM2 = "grounded-sam2"
+ZeroShotTool = TabletopTool | GroundedSam2Tool | Florence2Tool | PointingTool
 
 
-def open_fallback(fallback: str = "tabletop") -> TabletopTool | GroundedSam2Tool:
-    """The tool that `fallback` names; its models are loaded by `load`.
+@dataclass(frozen=True)
+class Row:
+    """A tool and how settings name it. places: how many may follow its name after a colon, parted by commas. hub: the
+    weights that its name alone stands for."""
 
-    fallback: "tabletop", "grounded-sam2" for the hub's names in the local cache, or "grounded-sam2:DINO,SAM2" for two
-    folders of weights (or hub names; DINO may be an original `.pth`).
+    open: Callable[..., ZeroShotTool]
+    places: tuple[int, ...]
+    usage: str
+    hub: tuple[str, ...] = ()
+
+
+ROWS = {
+    "tabletop": Row(TabletopTool, (0,), "tabletop"),
+    "grounded-sam2": Row(GroundedSam2Tool, (0, 2), "grounded-sam2[:DINO,SAM2]", (DINO, SAM2)),
+    "florence2": Row(Florence2Tool, (0, 1, 2), "florence2[:FLORENCE[,SAM2]]", (FLORENCE,)),
+    "pointing": Row(PointingTool, (2, 3), "pointing:URL,MODEL[,SAM2]"),
+}
+CHOICES = ", ".join(row.usage for row in ROWS.values())
+
+
+def open_fallback(fallback: str = "tabletop") -> ZeroShotTool:
+    """The tool that `fallback` names; its models are loaded, or its server asked, by `load`.
+
+    fallback: one of `CHOICES`. DINO, FLORENCE and SAM2 are folders of weights or the hub's names in the local cache, as
+    by default; DINO may be an original `.pth`, SAM2 one of Meta's `.pt`. URL is that of an OpenAI-compatible API, whose
+    key comes from the environment variable AFFORDAGENT_LLM_KEY.
 
     Raises:
         AffordAgentError: `fallback` is none of these.
     """
-    kind, colon, places = fallback.partition(":")
-    if fallback == "tabletop":
-        return TabletopTool()
-    if fallback == GROUNDED_SAM2:
-        return GroundedSam2Tool()
-    dino, comma, sam2 = (place.strip() for place in places.partition(","))
-    if kind == GROUNDED_SAM2 and colon and dino and comma and sam2:
-        return GroundedSam2Tool(dino, sam2)
-    raise AffordAgentError(
-        f"unknown fallback '{fallback}'; use tabletop, {GROUNDED_SAM2}, or {GROUNDED_SAM2}:DINO,SAM2 with two folders "
-        "of weights (DINO may be an original .pth)"
-    )
+    row, places = row_of(fallback)
+    return row.open(*places)
+
+
+def row_of(fallback: str) -> tuple[Row, list[str]]:
+    """The row that a setting names, and the places after the colon.
+
+    Raises:
+        AffordAgentError: no such row, or another number of places.
+    """
+    kind, colon, listed = fallback.partition(":")
+    places = [place.strip() for place in listed.split(",")] if colon else []
+    row = ROWS.get(kind)
+    if row is None or len(places) not in row.places or not all(places):
+        raise AffordAgentError(f"'{fallback}' is not understood; use one of {CHOICES} (docs/perception.md)")
+    return row, places
+
+
+def is_zero_shot(name: str) -> bool:
+    """Does a setting name one of these tools?"""
+    return name.partition(":")[0] in ROWS

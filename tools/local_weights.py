@@ -35,6 +35,19 @@ def place_of(weights: str) -> str:
     return str(folder) if folder.is_dir() else weights
 
 
+def is_here(weights: str) -> bool:
+    """Is there such a folder or file, or such a name in the hub's local cache? Nothing is read."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(weights).expanduser().exists():
+        return True
+    try:
+        return isinstance(try_to_load_from_cache(weights, "config.json"), str)
+    except HFValidationError:  # a path
+        return False
+
+
 def pretrained(kind: Any, weights: str) -> Any:
     """The model with all its weights, from safetensors on this computer.
 

@@ -73,12 +73,16 @@ class Sighting:
         return [Prompt(seen.box, seen.point) for seen in (self.thing, self.part) if seen]
 
 
-class Eyes(Protocol):
-    """What sees things by their words and outlines them. object_above, part_above: the least scores that count."""
+class Scored(Protocol):
+    """A tool and the least scores of its that count."""
 
     name: str
     object_above: float
     part_above: float
+
+
+class Eyes(Scored, Protocol):
+    """What sees things by their words and outlines them."""
 
     def find_things(self, picture: Picture, names: list[str]) -> list[Detection]:
         """What fits one of the names in the whole picture, best first."""
@@ -179,7 +183,7 @@ def box_iou(a: Box, b: Box) -> float:
 
 
 def part_mask(
-    eyes: Eyes,
+    tool: Scored,
     sighting: Sighting,
     masks: Mask,
     quality: NDArray[np.float64],
@@ -199,9 +203,9 @@ def part_mask(
     if part.sum() < MIN_PART_PX:
         return None
     seen = sighting.part if len(masks) > 1 else None
-    terms = {"object": probability_of(sighting.thing.score, eyes.object_above), "mask": float(quality[len(masks) - 1])}
+    terms = {"object": probability_of(sighting.thing.score, tool.object_above), "mask": float(quality[len(masks) - 1])}
     if part_asked:
-        terms["part"] = probability_of(seen.score, eyes.part_above) if seen else WHOLE_INSTEAD
+        terms["part"] = probability_of(seen.score, tool.part_above) if seen else WHOLE_INSTEAD
     proposal, overlap = _most_overlapping(thing, scene.proposals)
     evidence = {
         **said,
@@ -218,7 +222,7 @@ def part_mask(
         "confidence_terms": {name: round(value, 4) for name, value in terms.items()},
     }
     confidence = float(np.prod(list(terms.values())))
-    return PartMask(part, thing, confidence, eyes.name, evidence, presence=terms["object"])
+    return PartMask(part, thing, confidence, tool.name, evidence, presence=terms["object"])
 
 
 def _most_overlapping(mask: Mask, proposals: list[ObjectProposal]) -> tuple[ObjectProposal | None, float]:

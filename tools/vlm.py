@@ -9,23 +9,28 @@ from typing import Any, Literal
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT, AffordanceTool
+from affordagent.tools.fallback import ZeroShotTool, is_zero_shot, open_fallback
 from affordagent.tools.published_vlm import PublishedVlmTool
 from affordagent.tools.vlm_wire import Vlm
 
 Kind = Literal["mini", "published", "server"]
-CHOICES = "mini, the folder of a checkpoint, or http://HOST:PORT of `affordagent serve-vlm`"
+CHOICES = "mini, the folder of a checkpoint, http://HOST:PORT of `affordagent serve-vlm`, or a fallback's name"
 
 
-def open_grounder(vlm: str = "mini", vision_tower: Path | None = None) -> AffordanceTool | PublishedVlmTool:
+def open_grounder(
+    vlm: str = "mini", vision_tower: Path | None = None
+) -> AffordanceTool | PublishedVlmTool | ZeroShotTool:
     """The grounding tool for what `vlm` names; its model is loaded, or its server asked, by `load`.
 
     vlm: "mini", a folder with a mini or a published checkpoint (told apart by config.json), or a server's URL, whose
-    token comes from the environment variable AFFORDAGENT_VLM_TOKEN. vision_tower: folder of the CLIP tower of a
-    published checkpoint, whose folder does not hold it.
+    token comes from the environment variable AFFORDAGENT_VLM_TOKEN; or what `open_fallback` takes.
+    vision_tower: folder of the CLIP tower of a published checkpoint, whose folder does not hold it.
 
     Raises:
         AffordAgentError: `vlm` is none of these.
     """
+    if is_zero_shot(vlm):
+        return open_fallback(vlm)
     kind = kind_of(vlm)
     if kind == "server":
         return PublishedVlmTool(partial(open_server, vlm), server_url(vlm))

@@ -1,0 +1,185 @@
+"""A language or vision model behind any OpenAI-compatible server: one question, one checked JSON answer.
+
+The key comes from the environment alone, and is in no message of an error, no record and no log.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from affordagent.core.errors import AffordAgentError
+from affordagent.tools.vlm_client import checked_url, is_loopback
+
+KEY_VARIABLE = "AFFORDAGENT_LLM_KEY"
+TIMEOUT_S = 60.0
+RETRIES = 2  # after a broken connection, 408, 409, 429 or 5xx; waits grow, and follow Retry-After
+ATTEMPTS = 2  # at an answer in the form that was asked for
+MOST_SHOWN = 300  # characters of an answer in a message
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+class BadReplyError(AffordAgentError):
+    """The model answered, but not in the form that was asked for. replies: what it said, the last one last."""
+
+    def __init__(self, message: str, replies: Sequence[str]) -> None:
+        super().__init__(message)
+        self.replies = list(replies)
+
+
+class ChatModel:
+    """url: of the API, such as "https://api.openai.com/v1" or "http://gpu-box:8000/v1". model: its name there."""
+
+    def __init__(self, url: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES) -> None:
+        import openai
+
+        self.url, self.model, self.timeout_s = checked_url(url), model, timeout_s
+        self._key = os.environ.get(KEY_VARIABLE, "")
+        local = is_loopback(httpx.URL(self.url).host)
+        self._client = openai.OpenAI(
+            base_url=self.url,
+            api_key=self._key or "none",
+            timeout=timeout_s,
+            max_retries=retries,
+            http_client=openai.DefaultHttpxClient(trust_env=not local),  # no proxy leads to this machine itself
+        )
+        self._with_schema = True
+
+    def check(self) -> None:
+        """Is the server there, and does it take the key?
+
+        Raises:
+            AffordAgentError: no; the message says what to do.
+        """
+        import openai
+
+        try:
+            self._client.models.list()
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.APIConnectionError) as error:
+            raise self._explained(error) from None
+        except openai.APIError:  # it answers, and need not be able to list its models
+            return
+
+    def ask(self, prompt: str, reply: type[Reply], picture: NDArray[np.uint8] | None = None) -> Reply:
+        """The answer to a prompt, and to an (H, W, 3) uint8 RGB picture, as a `reply`.
+
+        Raises:
+            BadReplyError: no such answer, after asking again with the fault named.
+            AffordAgentError: the server is out of reach, too slow, or refuses.
+        """
+        content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
+        if picture is not None:
+            content.append({"type": "image_url", "image_url": {"url": data_url(picture)}})
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        replies: list[str] = []
+        fault = ""
+        for _ in range(ATTEMPTS):
+            text = self._complete(messages, reply)
+            replies.append(text)
+            try:
+                return reply.model_validate(json_in(text))
+            except (ValueError, ValidationError) as error:
+                fault = _faults(error)
+            again = f"That is not the JSON object that was asked for ({fault}). Answer with that object alone."
+            messages += [{"role": "assistant", "content": text}, {"role": "user", "content": again}]
+        raise BadReplyError(
+            f"{self.model} at {self.url} did not answer in the form asked for, {ATTEMPTS} times ({fault}); the last "
+            f"answer begins {replies[-1][:MOST_SHOWN]!r}. Try again, or take another model",
+            replies,
+        )
+
+    def _complete(self, messages: list[dict[str, Any]], reply: type[BaseModel]) -> str:
+        import openai
+
+        try:
+            try:
+                answer = self._client.chat.completions.create(**self._request(messages, reply))
+            except openai.BadRequestError as error:
+                if not self._with_schema or "response_format" not in str(error):
+                    raise
+                self._with_schema = False  # this server cannot be held to a form: the prompt alone asks for it
+                answer = self._client.chat.completions.create(**self._request(messages, reply))
+        except (openai.APIError, ValueError) as error:
+            raise self._explained(error) from None
+        choices = getattr(answer, "choices", None)
+        return (choices[0].message.content or "") if choices else ""
+
+    def _request(self, messages: list[dict[str, Any]], reply: type[BaseModel]) -> dict[str, Any]:
+        request: dict[str, Any] = {"model": self.model, "messages": messages}
+        if self._with_schema:
+            schema = {"name": reply.__name__, "strict": True, "schema": strict_schema(reply)}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return request
+
+    def _explained(self, error: Exception) -> AffordAgentError:
+        import openai
+
+        mends = {
+            401: f"set {KEY_VARIABLE} in the environment to a key of that server",
+            403: f"the key in {KEY_VARIABLE} may not do that",
+            404: "the URL ends in /v1 as a rule, and the model must be one that the server has",
+            429: "too many questions, or no credit: wait, or look at the account",
+        }
+        said = f"{error.__cause__ or error}"[:MOST_SHOWN]
+        if isinstance(error, openai.APITimeoutError):
+            told = f"{self.url} did not answer within {self.timeout_s:g} s: try again, or take a quicker model"
+        elif isinstance(error, openai.APIConnectionError):
+            told = f"cannot reach {self.url} ({said}): is it the API's address, and is it up?"
+        elif isinstance(error, openai.APIStatusError):
+            mend = mends.get(error.status_code, "look at the server's log")
+            told = f"{self.url} answered {error.status_code} for {self.model}: {said}; {mend}"
+        else:
+            told = f"{self.url} does not answer as an OpenAI-compatible API does ({said})"
+        return AffordAgentError(told.replace(self._key, "***") if self._key else told)
+
+
+def json_in(text: str) -> Any:
+    """The JSON object in a model's answer, whatever stands around it: a fence, a sentence, its thoughts.
+
+    Raises:
+        ValueError: there is none.
+    """
+    text = text.rsplit("</think>", 1)[-1]
+    decoder, at = json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        try:
+            return decoder.raw_decode(text, at)[0]
+        except json.JSONDecodeError:
+            at = text.find("{", at + 1)
+    raise ValueError("no JSON object in it")
+
+
+def strict_schema(reply: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a reply as strict servers want it: every field required, none besides."""
+    schema = reply.model_json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        if part.get("type") == "object":
+            part["additionalProperties"] = False
+            part["required"] = list(part.get("properties", {}))
+            for field in part["properties"].values():
+                field.pop("default", None)
+    return schema
+
+
+def data_url(picture: NDArray[np.uint8]) -> str:
+    """A PNG of an (H, W, 3) uint8 RGB picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _faults(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in error.errors()[:3])
