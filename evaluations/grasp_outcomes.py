@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.geometry import Array
 from affordagent.core.types import PartCloud, PartMask, Verdict
 from affordagent.robot.sim.hand import Conditions, HandScene
 from affordagent.robot.sim.scene import sample_scene
 from affordagent.robot.sim.sensor import SensorNoise
 from affordagent.robot.sim.view import SceneView
 from affordagent.tools.depth_projection import lift
-from affordagent.tools.grasping import ranking
+from affordagent.tools.grasping import ranking, scorer
 from affordagent.tools.grasping.antipodal import Candidates
 from affordagent.tools.grasping.propose import completed, consider, view_of
 from affordagent.tools.table import find_objects
@@ -41,6 +41,7 @@ from affordagent.tools.table import find_objects
 BEST, OTHERS = 4, 10  # grasps tried of each thing: the best ranked, and of the rest
 MOST_CONSIDERED = 200
 CLOUD = ("part", "part_normals", "object", "obstacles", "camera_position")
+BY_HAND = [term for term in ranking.TERMS if term[0].__name__ != "learned"]
 MEASURED = ("slip_m", "rotation_rad", "lift_m", "part_share", "others_moved_m", "table_force_n")
 
 
@@ -125,7 +126,7 @@ def outcomes(name: str, seed: int) -> dict[str, NDArray[Any]]:
 def _rows(
     index: int, hand: HandScene, target: Target, view: ranking.View, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    scores, _ = ranking.score(view, ranking.TERMS)
+    scores, _ = ranking.score(view, BY_HAND)
     ranked = ranking.diverse(view.grasps.T_base_tcp, scores, MOST_CONSIDERED)
     ranks = spread_choice(len(ranked), rng)
     chosen = [ranked[rank] for rank in ranks]
@@ -158,19 +159,64 @@ def generate(out: Path, name: str, seeds: range) -> None:
             os.replace(part, path)
 
 
+def read_shard(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]], ranking.View]]:
+    """Each thing of a shard that was tried: its entry of `targets`, its rows (columns by name), and the view of its
+    grasps as the proposals would have it now."""
+    with np.load(path) as file:
+        shard = dict(file)
+    for index, thing in enumerate(json.loads(str(shard["targets"]))):
+        if f"{index}/numbers" not in shard:
+            continue
+        fields = {k: shard[f"{index}/{k}"].astype(float) for k in CLOUD}
+        table_z_m, valid_fraction = map(float, shard[f"{index}/numbers"])
+        cloud = PartCloud(**fields, table_z_m=table_z_m, valid_fraction=valid_fraction)
+        mine = shard["object"] == index
+        rows = {key: values[mine] for key, values in shard.items() if values.shape[:1] == mine.shape}
+        grasps = Candidates(**{field.name: rows[field.name] for field in dataclass_fields(Candidates)})
+        yield thing, rows, view_of(grasps, rows["clearance_m"], cloud, completed(cloud))
+
+
+def tabulate(data: Path, out: Path) -> None:
+    """One table of all shards, for `finetune.grasp_scorer`: features (N, F) with `names`, terms (N, T), `term_names`,
+    and for each row score, success, code, rank, category, scene and group (equal for equal things)."""
+    columns: dict[str, list[Any]] = {}
+    for path in track(sorted(data.glob("*.npz")), description="features"):
+        for thing, rows, view in read_shard(path):
+            count, features = len(view.grasps), scorer.features(view)
+            score, terms = ranking.score(view, BY_HAND)
+            table = {
+                "features": np.stack(list(features.values()), 1).astype(np.float32),
+                "terms": np.stack(list(terms.values()), 1).astype(np.float32),
+                "score": score,
+                **{key: rows[key] for key in ("success", "code", "rank")},
+                "category": np.repeat(thing["category"], count),
+                "scene": np.repeat(path.stem, count),
+                "group": np.repeat(f"{path.stem}/{thing['name']}", count),
+            }
+            for key, values in table.items():
+                columns.setdefault(key, []).append(values)
+            names = {"names": list(features), "term_names": list(terms)}
+    np.savez_compressed(out, **{key: np.concatenate(parts) for key, parts in columns.items()}, **names)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     making = commands.add_parser("generate", help="try grasps, one shard a scene")
     making.add_argument("--out", type=Path, required=True)
     making.add_argument("--scene", default="mixed")
-    making.add_argument("--seeds", type=_seeds, required=True, help="FIRST:END, below 1000: development scenes")
+    making.add_argument("--seeds", type=seeds_of, required=True, help="FIRST:END, below 1000: development scenes")
     making.set_defaults(run=lambda a: generate(a.out, a.scene, a.seeds))
+    features = commands.add_parser("features", help="a table of all shards, for training")
+    features.add_argument("--data", type=Path, required=True)
+    features.add_argument("--out", type=Path, required=True, help=".npz")
+    features.set_defaults(run=lambda a: tabulate(a.data, a.out))
     given = parser.parse_args(argv)
     given.run(given)
 
 
-def _seeds(text: str) -> range:
+def seeds_of(text: str) -> range:
+    """FIRST:END of a command line."""
     first, end = text.split(":")
     return range(int(first), int(end))
 

@@ -1,0 +1,163 @@
+"""A learned view of a grasp: how likely it succeeds strictly, by a small network trained on simulated outcomes.
+
+The network is an ensemble of two-layer perceptrons on numbers that say what the pads would hold, how it hangs and what
+is near; `finetune.grasp_scorer` trains it, docs/grasp_scorer.md says on what and how well it does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.geometry import Array
+
+if TYPE_CHECKING:
+    from affordagent.tools.grasping.ranking import View
+
+WEIGHTS = Path(__file__).with_name("scorer.safetensors")
+_NEAR_PAD_M = 0.004  # surface this near to a pad counts as touched
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """names: of the features, in order. layers: weights (M, I, O) and biases (M, O) of each layer of M networks."""
+
+    names: tuple[str, ...]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    clip: float
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+
+    def __call__(self, view: View) -> Array:
+        """(G,) chance of strict success in [0, 1]."""
+        found = features(view)
+        return self.probability(np.stack([found[name] for name in self.names], 1))
+
+    def probability(self, values: Array) -> Array:
+        """(G,) in [0, 1] of features (G, F)."""
+        x = np.clip((values.astype(np.float32) - self.mean) / self.scale, -self.clip, self.clip)[None]
+        for i, (weight, bias) in enumerate(self.layers):
+            x = (np.maximum(x, 0) if i else x) @ weight + bias[:, None]
+        return np.asarray(1 / (1 + np.exp(-x[..., 0].mean(0, dtype=float))))
+
+
+@cache
+def load(path: Path = WEIGHTS) -> Scorer:
+    """The scorer that `finetune.grasp_scorer` saved.
+
+    Raises:
+        AffordAgentError: no such file, or not a scorer.
+    """
+    try:
+        with safe_open(str(path), "numpy") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary
+        depth = sum(key.startswith("w") for key in tensors)
+        return Scorer(
+            tuple(json.loads(header["features"])),
+            tensors["mean"],
+            tensors["scale"],
+            float(header["clip"]),
+            tuple((tensors[f"w{i}"], tensors[f"b{i}"]) for i in range(depth)),
+        )
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise AffordAgentError(f"{path} is no grasp scorer ({error}): train one, see docs/grasp_scorer.md") from error
+
+
+def features(view: View) -> dict[str, Array]:
+    """Numbers of each candidate, (G,) by name. Lengths in centimetres, angles in radians: all of order one.
+
+    They are the same for a hand turned half about its approach, which is the same grasp.
+    """
+    grasps, touch, T = view.grasps, view.touch, view.grasps.T_base_tcp
+    tip = view.gripper.tip_past_tcp_m(grasps.width_m)
+    lever = np.einsum("gk,gkj->gj", view.com - T[:, :3, 3], T[:, :3, :3])
+    flat = np.linalg.norm((view.com - T[:, :3, 3])[:, :2], axis=1)
+    return {
+        "width": 100 * grasps.width_m,
+        "tilt": grasps.tilt_rad,
+        "quality": np.arccos(np.clip(grasps.quality, 0, 1)),
+        "tip_past_contact": 100 * grasps.tip_past_contact_m,
+        "extent_x": 100 * touch.extent_x_m,
+        "extent_z": 100 * touch.extent_z_m,
+        "middle_x": 100 * np.abs(touch.middle_x_m),
+        "skew": touch.skew_rad,
+        "purity": touch.purity,
+        "observed": touch.observed,
+        "clearance": 100 * view.clearance_m,
+        "lever_x": 10 * np.abs(lever[:, 0]),
+        "lever_y": 10 * np.abs(lever[:, 1]),
+        "lever_z": 10 * lever[:, 2],
+        "lever_flat": 10 * flat,
+        "climb_x": np.abs(T[:, 2, 0]),
+        "climb_y": np.abs(T[:, 2, 1]),
+        "tip_height": 10 * np.minimum(T[:, 2, 3] + T[:, 2, 2] * tip - view.table_z_m, 0.1),
+        **_sides(view, tip),
+        **_shape(view),
+    }
+
+
+def _sides(view: View, tip: Array) -> dict[str, Array]:
+    """How the part lies against either pad, and what lies around the closing region."""
+    T, half = view.grasps.T_base_tcp, view.grasps.width_m[:, None] / 2
+    p = view.part.points
+    x, y, z = (p @ T[:, :3, k].T - np.einsum("gk,gk->g", T[:, :3, 3], T[:, :3, k]) for k in range(3))  # (N, G)
+    x, y, z = x.T, y.T, z.T - tip[:, None]
+    pad = (np.abs(x) < view.gripper.pad_width_m / 2) & (z < 0) & (z > -view.gripper.pad_length_m)
+    between = pad & (np.abs(y) < half + 0.002)
+    count = np.maximum(between.sum(1), 1)
+    toward = np.abs(view.part.normals @ T[:, :3, 1].T).T  # cosine of the normals to the closing axis
+    least: dict[str, list[Array]] = {"span_x": [], "span_z": [], "points": [], "facing": []}
+    for side in (-1, 1):
+        near = between & (half - side * y < _NEAR_PAD_M)
+        least["span_x"].append(100 * _spread(x, near))
+        least["span_z"].append(100 * _spread(z, near))
+        least["points"].append(near.sum(1) * (100 * view.part.spacing_m) ** 2)
+        least["facing"].append((near * toward).sum(1) / np.maximum(near.sum(1), 1))
+    around = (np.abs(x) < 0.03) & (np.abs(z + 0.015) < 0.03)
+    return {
+        **{f"{name}_least": np.minimum(*both) for name, both in least.items()},
+        **{f"{name}_most": np.maximum(*both) for name, both in least.items()},
+        "thickness": 100 * (np.abs(y) * between).sum(1) / count,
+        "beyond_tips": ((np.abs(x) < 0.011) & (np.abs(y) < half) & (z > 0)).sum(1) / count,
+        "outside": (around & (np.abs(y) > half + 0.004)).sum(1) / count,
+        "beside": (around & (np.abs(x) > 0.011)).sum(1) / count,
+        "high": 100 * np.maximum(-0.1, np.where(between, z, -np.inf).max(1, initial=-0.1)),
+    }
+
+
+def _spread(values: Array, near: Array) -> Array:
+    low, high = np.where(near, values, np.inf).min(1), np.where(near, values, -np.inf).max(1)
+    return np.where(near.any(1), high - low, 0.0)
+
+
+def _shape(view: View) -> dict[str, Array]:
+    """The part and the object as a whole, seen from the hand."""
+    T, p = view.grasps.T_base_tcp, view.part.points
+    _, _, axes = np.linalg.svd(p - p.mean(0), full_matrices=False)
+    extent = np.ptp((p - p.mean(0)) @ axes.T, axis=0)
+    whole = np.concatenate([p, view.rest])
+    size = np.ptp(whole, axis=0)
+    along = np.abs(T[:, :3, :3].transpose(0, 2, 1) @ axes[0])  # (G, 3) cosines of the long axis to x, y, z
+    one = np.ones(len(T))
+    return {
+        "part_long": 10 * extent[0] * one,
+        "part_mid": 10 * extent[1] * one,
+        "part_thin": 10 * extent[2] * one,
+        "object_flat": 10 * np.hypot(size[0], size[1]) * one,
+        "object_high": 10 * size[2] * one,
+        "rest_share": len(view.rest) / (len(view.rest) + len(p)) * one,
+        "along_x": along[:, 0],
+        "along_y": along[:, 1],
+        "off_middle": 10 * np.abs((T[:, :3, 3] - p.mean(0)) @ axes[0]),
+        "off_middle_share": np.abs((T[:, :3, 3] - p.mean(0)) @ axes[0]) / max(float(extent[0]), 1e-3),
+        "spacing": 100 * view.part.spacing_m * one,
+    }
