@@ -93,13 +93,14 @@ def understand(bench: Workbench, state: GraspState) -> Done:
         raise NeedsClarification("understand", "language.no_referent", question, question=question)
     if not query.wants_motion:
         raise Refused("understand", "language.no_motion_wanted", f"Not a wish for a motion ({query.intent}).")
-    if query.intent == "place":
-        raise Refused(
-            "understand", "language.unsupported", "Putting things down is not built yet; I can pick and lift."
-        )
     named = [f"{c.name} {c.score:.2f}" for c in query.candidates[:3]]
     part = f" by its {query.part}" if query.part else ""
-    return Done(f"{query.intent}: {', '.join(named)}{part}", {"candidates": named, "part": query.part})
+    message, evidence = f"{query.intent}: {', '.join(named)}{part}", {"candidates": named, "part": query.part}
+    if query.destination is None:
+        return Done(message, evidence)
+    there = query.destination
+    evidence["destination"] = there.model_dump()
+    return Done(f"{message}, to be put {there.relation} the {there.words}", evidence, {"places": True})
 
 
 def look(bench: Workbench, state: GraspState) -> Done:
@@ -122,7 +123,22 @@ def look(bench: Workbench, state: GraspState) -> Done:
 
 
 def lift(bench: Workbench, state: GraspState) -> Done:
-    """Mask x depth -> clouds of the part, its object and the obstacles, in the base frame."""
+    """Mask x depth -> clouds of the part, its object and the obstacles, in the base frame. Where the person is to take
+    the part, the part to hold becomes the rest of the object."""
+    from affordagent.tools import handle_free
+
+    query, part = bench.store.get("query"), bench.store.get("part_mask")
+    rest = handle_free.rest_of(part) if handle_free.is_wanted(query) and not handle_free.is_decided(part) else None
+    if rest is not None:
+        bench.store.put("kept_free", part)
+        bench.store.put("part_mask", rest)
+    cloud = _project(bench)
+    left = f"; the {query.part} is left to the person" if rest is not None else ""
+    message = f"{len(cloud.part)} points of the part, {100 * cloud.valid_fraction:.0f} % of its pixels have depth{left}"
+    return Done(message, {"part_points": len(cloud.part), "valid_fraction": cloud.valid_fraction})
+
+
+def _project(bench: Workbench) -> PartCloud:
     from affordagent.robot.arms import ARMS
     from affordagent.tools.depth_projection import HAND_M, check_table_height
     from affordagent.tools.depth_projection import lift as project
@@ -131,33 +147,49 @@ def lift(bench: Workbench, state: GraspState) -> Done:
     cloud = project(frame, table, part, ARMS[bench.arm_model].reach_m + HAND_M)
     check_table_height(cloud.table_z_m, bench.limits.table_z_m)
     bench.store.put("cloud", cloud)
-    message = f"{len(cloud.part)} points of the part, {100 * cloud.valid_fraction:.0f} % of its pixels have depth"
-    return Done(message, {"part_points": len(cloud.part), "valid_fraction": cloud.valid_fraction})
+    return cloud
 
 
 def propose(bench: Workbench, state: GraspState) -> Done:
     """Ranked collision-free grasps on the part; where a chosen backend has none, the own sampler serves."""
-    from affordagent.tools.grasping.propose import propose as propose_grasps
+    from affordagent.tools import handle_free
 
-    cloud, frame = bench.store.get("cloud"), bench.store.get("frame")
-    handover = bench.store.get("query").intent == "hand_over"
-    ask = partial(propose_grasps, cloud, rng_seed=bench.seed, handover=handover, frame=frame)
-    grasps, instead_of = _proposed(bench.grasp_backend, ask)
-    bench.store.put("grasps", (grasps, frame.T_base_camera))
+    part = bench.store.get("part_mask")
+    why_not_free = ""
+    try:
+        grasps, instead_of = _proposed(bench)
+    except StageFailure as failure:
+        if not handle_free.is_free(part):
+            raise
+        why_not_free = failure.message
+        bench.store.put("part_mask", handle_free.part_after_all(bench.store.get("kept_free"), why_not_free))
+        _project(bench)
+        grasps, instead_of = _proposed(bench)
+    bench.store.put("grasps", (grasps, bench.store.get("frame").T_base_camera))
     best = grasps[0]
     message = f"{len(grasps)} grasps, best {best.score:.2f} at {1e3 * best.width_m:.0f} mm"
-    evidence = {"count": len(grasps), "best_score": best.score, "best_width_m": best.width_m}
+    evidence: dict[str, Any] = {"count": len(grasps), "best_score": best.score, "best_width_m": best.width_m}
     terms = [{name: round(value, 3) for name, value in grasp.terms.items()} for grasp in grasps[:BEST_SHOWN]]
     evidence = {**evidence, "backend": grasps.backend, "best_terms": terms}
     if instead_of:
         message += f"; by {grasps.backend}, as {instead_of['backend']} ended with {instead_of['code']}"
         evidence["instead_of"] = instead_of
+    if why_not_free:
+        message += f"; the part cannot be left free: {why_not_free}"
+        evidence["handle_free"] = False
     return Done(message, evidence)
 
 
-def _proposed(backend: Backend, ask: Callable[..., GraspSet]) -> tuple[GraspSet, dict[str, Any]]:
+def _proposed(bench: Workbench) -> tuple[GraspSet, dict[str, Any]]:
     """The grasps of the backend, or, where it is unavailable or has none on this part, of the own sampler; then also
     why the other had none."""
+    from affordagent.tools import handle_free
+    from affordagent.tools.grasping.propose import propose as propose_grasps
+
+    cloud, frame, part, query = (bench.store.get(name) for name in ("cloud", "frame", "part_mask", "query"))
+    handover = query.intent == "hand_over" and not handle_free.is_free(part)
+    ask = partial(propose_grasps, cloud, rng_seed=bench.seed, handover=handover, frame=frame)
+    backend: Backend = bench.grasp_backend
     try:
         return ask(backend=backend), {}
     except StageFailure as failure:

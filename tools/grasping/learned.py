@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.geometry import Array, transform_points
+from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.core.types import PartCloud, RgbdFrame
 from affordagent.tools.grasping.antipodal import Candidates
 from affordagent.tools.grasping.completion import Surface
+from affordagent.tools.grasping.file_format import tip_poses
 from affordagent.tools.grasping.gripper import ParallelGripper
-from affordagent.tools.grasping.refine import refine
+from affordagent.tools.grasping.refine import refine, tips_of
 
 if TYPE_CHECKING:
     from affordagent.tools.grasping.networks.contact_graspnet import ContactGraspNet
+    from affordagent.tools.grasping.networks.graspnet_baseline import GraspNet
 
 LOG = logging.getLogger(__name__)
 SCENE_POINTS = 20_000  # what both networks were trained with
@@ -29,7 +31,7 @@ SCENE_REACH_M, BELOW_TABLE_M, ABOVE_TABLE_M = 0.45, 0.02, 0.6  # of the scene ar
 ON_PART_M = 0.004  # of a contact to the part's seen points
 PART_CONTACTS, SCENE_CONTACTS = 512, 1536
 MOST = 400  # grasps that are refined, the most confident first
-PANDA_TIP_PAST_CONTACT_M = 0.0088  # 112.2 mm from the Panda's base to its fingertips, 103.4 mm to the contacts
+PANDA_TIP_M = 0.1122  # from the base of the Panda hand to its fingertips
 
 CGN_LICENCE = (
     "Contact-GraspNet weights are yours to answer for: cgn-pytorch says MIT, without a licence file or the origin of "
@@ -38,10 +40,12 @@ CGN_LICENCE = (
 BASELINE_LICENCE = "GraspNet-baseline's code and weights are for non-commercial use, not to be passed on"
 
 
-def scene_points(frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator, who: str) -> tuple[Array, int]:
+def scene_points(
+    frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator, who: str
+) -> tuple[Array, Array, int]:
     """At most `SCENE_POINTS` points (N, 3) of the scene around the part, table and all, base frame; the part's first.
 
-    Returns also how many of them are the part's.
+    Returns T_base_camera, the points, and how many of them are the part's.
 
     Raises:
         StageFailure: ("propose", tool.unavailable): there is no frame, or hardly any depth around the part.
@@ -62,7 +66,7 @@ def scene_points(frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Gener
             f"{who} needs {SCENE_CONTACTS + PART_CONTACTS} points around the part, {len(others)} have depth",
             points=len(others),
         )
-    return np.concatenate([part, others]), len(part)
+    return frame.T_base_camera, np.concatenate([part, others]), len(part)
 
 
 def _on_part(points: Array, cloud: PartCloud) -> NDArray[np.bool_]:
@@ -117,7 +121,7 @@ class ContactGraspNetBackend:
 
         from affordagent.tools.grasping.networks.pointnet2 import farthest_points
 
-        points, part_count = scene_points(frame, cloud, rng, self.name)
+        _, points, part_count = scene_points(frame, cloud, rng, self.name)
         middle = points.mean(0)
         order = rng.permutation(len(points))
         xyz = torch.from_numpy((points - middle)[order].astype(np.float32))
@@ -128,11 +132,60 @@ class ContactGraspNetBackend:
         grasps = self._network(xyz, contacts)
         kept = np.flatnonzero(_on_part(grasps.contact.numpy() + middle, cloud))
         kept = kept[np.argsort(-grasps.score.numpy()[kept], kind="stable")][:MOST]
-        R = grasps.rotation.numpy()[kept].astype(float)
-        x, z = R[:, :, 0], R[:, :, 2]
-        tip = grasps.contact.numpy()[kept] + grasps.width_m.numpy()[kept, None] / 2 * x + PANDA_TIP_PAST_CONTACT_M * z
-        T = np.tile(np.eye(4), (len(kept), 1, 1))
-        # the Panda closes along its x, our tcp along its y
-        T[:, :3, :3] = np.stack([-R[:, :, 1], x, z], -1)
-        T[:, :3, 3] = tip + middle
-        return T, len(contacts)
+        T_hand = grasps.T_hand.numpy()[kept].astype(float)
+        T_hand[:, :3, 3] += middle
+        return tips_of(T_hand, PANDA_TIP_M), len(contacts)
+
+
+class GraspNetBaselineBackend:
+    """graspnet-baseline with a user's weights (`checkpoint-rs.tar`, `checkpoint-kn.tar`), on the camera's own points.
+
+    Its seeds are spread over the scene: of its grasps those are kept whose point is on the part.
+    """
+
+    name = "graspnet-baseline"
+
+    def __init__(self, weights: Path) -> None:
+        self.weights = weights
+
+    def load(self) -> None:
+        """Read the weights.
+
+        Raises:
+            AffordAgentError: the file is missing or not graspnet-baseline's.
+        """
+        _ = self._network
+
+    @cached_property
+    def _network(self) -> GraspNet:
+        from affordagent.tools.grasping.networks.graspnet_baseline import load_graspnet
+
+        network = load_graspnet(self.weights)
+        LOG.warning(BASELINE_LICENCE)
+        return network
+
+    def candidates(
+        self,
+        frame: RgbdFrame | None,
+        cloud: PartCloud,
+        part: Surface,
+        gripper: ParallelGripper,
+        rng: np.random.Generator,
+    ) -> Candidates:
+        """See `backends.Backend`."""
+        T_base_tip, found = self.proposals(frame, cloud, rng)
+        return refine(T_base_tip, part, gripper, cloud.table_z_m, self.name, found)
+
+    def proposals(self, frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator) -> tuple[Array, int]:
+        """(G, 4, 4) fingertip poses on the part in the base frame (see `refine`), most confident first, as the network
+        says them, and how many it has in the scene."""
+        import torch
+
+        from affordagent.tools.grasping.networks.graspnet_baseline import decode
+
+        T_base_camera, points, _ = scene_points(frame, cloud, rng, self.name)
+        points = transform_points(invert(T_base_camera), points)[rng.permutation(len(points))]
+        rows = decode(self._network(torch.from_numpy(points.astype(np.float32))))
+        on_part = rows[_on_part(transform_points(T_base_camera, rows[:, 13:16]), cloud)]
+        best = on_part[np.argsort(-on_part[:, 0], kind="stable")][:MOST]
+        return T_base_camera @ tip_poses(best), len(rows)

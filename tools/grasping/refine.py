@@ -72,6 +72,16 @@ def refine(
     return candidates
 
 
+def tips_of(T_hand: Array, depth_m: float) -> Array:
+    """(G, 4, 4) fingertip poses with the axes of a tcp, of hands (G, 4, 4) whose x is the closing axis and whose z is
+    the approach, as the Panda's and GraspGen's; depth_m: from the hand's origin to the tips."""
+    T = T_hand.copy()
+    x, y, z = np.moveaxis(T_hand[:, :3, :3], -1, 0)
+    T[:, :3, :3] = np.stack([-y, x, z], -1)
+    T[:, :3, 3] += depth_m * z
+    return T
+
+
 def _contacts(T_base_tip: Array, part: Surface) -> tuple[Contacts, Array, dict[str, int]]:
     """The antipodal contacts near proposed poses, their approaches (K, 3), and how many were left after each step."""
     local = np.einsum("gnk,gkj->gnj", part.points[None] - T_base_tip[:, None, :3, 3], T_base_tip[:, :3, :3])

@@ -8,8 +8,11 @@ same number i (the self loops that PyG's PointNetConv adds, on two different poi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +68,7 @@ def _mlp(*widths: int) -> nn.Sequential:
 class _Convolution(nn.Module):
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.local_nn = _mlp(*widths)
+        self.local_nn: Any = _mlp(*widths)
 
 
 class _Scale(nn.Module):
@@ -77,15 +80,13 @@ class _Scale(nn.Module):
 
     def forward(self, features: Tensor, xyz: Tensor, centres: Tensor, groups: Groups) -> Tensor:
         """features (N, C) of xyz (N, 3) -> (M, C')."""
-        centre, first = groups.centre, self.conv.local_nn[0][0]
+        (first, *then), *blocks = ([*block] for block in self.conv.local_nn)
         # the first layer is linear in the features and the two places: computed per point, not per pair
         by_feature, by_place = first.weight[:, : features.shape[1]], first.weight[:, features.shape[1] :]
         of_point = features @ by_feature.T + xyz @ by_place.T + first.bias
-        hidden = of_point[groups.index] - (centres @ by_place.T)[centre]
-        for layer in self.conv.local_nn[0][1:]:
+        hidden = of_point[groups.index] - (centres @ by_place.T)[groups.centre]
+        for layer in chain(then, *blocks):
             hidden = layer(hidden)
-        for block in self.conv.local_nn[1:]:
-            hidden = block(hidden)
         return groups.maximum(hidden)
 
 
@@ -97,7 +98,8 @@ class _Upward(nn.Module):
     def forward(self, features: Tensor, xyz: Tensor, skip: Tensor, xyz_skip: Tensor) -> Tensor:
         square, index = three_nearest(xyz_skip, xyz)
         lifted = interpolate(features, index, 1 / square.clamp(min=1e-16))
-        return self.nn(torch.cat([lifted, skip], 1))
+        found: Tensor = self.nn(torch.cat([lifted, skip], 1))
+        return found
 
 
 def _with_numbered(groups: Groups) -> Groups:
@@ -116,7 +118,7 @@ class ContactGraspNet(nn.Module):
         for level in WIDTHS:
             levels.append(nn.ModuleList(_Scale((below + 3, *widths)) for widths in level))
             below = sum(widths[-1] for widths in level)
-        self.set_abstract_msg = nn.ModuleList(levels)
+        self.set_abstract_msg: Iterable[Any] = nn.ModuleList(levels)
         self.set_abstract_final = _mlp(below, 256, 512, 1024)
         self.feat_prop = nn.ModuleList(_Upward(widths) for widths in UPWARD)
         self.multihead = nn.ModuleList(
@@ -133,10 +135,7 @@ class ContactGraspNet(nn.Module):
                 chosen = farthest_points(places[-1], count)
             centres = places[-1][chosen]
             groups = [_with_numbered(g) for g in ball_query(places[-1], centres, radii, NEIGHBOURS)]
-            seen = [
-                scale(features[-1], places[-1], centres, g)
-                for scale, g in zip(scales, groups, strict=True)  # type: ignore[arg-type]
-            ]
+            seen = [scale(features[-1], places[-1], centres, g) for scale, g in zip(scales, groups, strict=True)]
             places.append(centres)
             features.append(torch.cat(seen, 1))
         lifted, at = features[-1], places[-1]
