@@ -7,7 +7,6 @@ import copy
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from affordagent.core.errors import StageFailure
@@ -17,15 +16,12 @@ from affordagent.robot.limits import MotionLimits
 from affordagent.robot.link_spheres import depth_in_box, link_spheres
 from affordagent.robot.model import GRIPPER_PREFIX, MAX_OPENING_M, PREFIX
 from affordagent.tools.depth_projection import voxel_downsample
-from affordagent.tools.grasping.collision import drop_to_table
+from affordagent.tools.motion.points import SPACING_M, PointSet, highest, solid
 
 Hit = Literal["self", "table", "workspace", "keep_out", "obstacle", "target", "held_obstacle", "held_table", "held_arm"]
 INSIDE_M = 0.002  # this much further inside the limits than `robot.safety` asks for, which looks more closely
-_POINT_SPACING_M = 0.005  # observed points are thinned to one per such cube
 _SELF_SEEN_M = 0.03  # observed points this near the arm at its start are the arm itself
-CELL_M = 0.006  # side of the vertical columns that heights are compared in
 _NEAR_M = 0.008  # obstacles this near to the destination are the destination
-_HELD_SPACING_M, _HELD_POINTS = 0.007, 400  # what is held is thinned to one point per such cube, or larger ones
 HELD_APART_M = 0.005  # what is held stays this much further from things than the arm: it may slip, and was seen once
 _LANDS_WITHIN_M = 0.005  # a thing that is put down may end this far inside what it is put on, as that was measured
 _BASE_RADIUS_M, _BASE_TOP_M = 0.11, 0.27  # of a cylinder that holds the base and the shoulder of the arm
@@ -62,56 +58,6 @@ def start_in_collision(hit: Hit, q: Array, limits: MotionLimits) -> StageFailure
     )
 
 
-def solid(points: Array, table_z_m: float) -> Array:
-    """(N, 3) -> (M, 3) thinned points and what may be below them: a camera sees the tops of things only."""
-    thinned = voxel_downsample(points, _POINT_SPACING_M)
-    return voxel_downsample(drop_to_table(thinned, table_z_m), _POINT_SPACING_M)
-
-
-def highest(points: Array) -> tuple[NDArray[np.int64], Array]:
-    """Keys of the vertical columns of side CELL_M that points (N, 3) occupy, and the height of the highest in each."""
-    cells = np.floor(points[:, :2] / CELL_M).astype(np.int64)
-    keys, index = np.unique(cells[:, 0] * 100_000 + cells[:, 1], return_inverse=True)
-    top = np.full(len(keys), -np.inf)
-    np.maximum.at(top, index, points[:, 2])
-    return keys, top
-
-
-def held_points(points: Array, table_z_m: float, T_base_tcp: Array) -> Array:
-    """(N, 3) points of an object on the table, base frame -> (M, 3) thinned and filled in below, in the tcp frame."""
-    spacing_m, below = _HELD_SPACING_M, drop_to_table(voxel_downsample(points, _POINT_SPACING_M), table_z_m)
-    while len(thinned := voxel_downsample(below, spacing_m)) > _HELD_POINTS:
-        spacing_m *= 1.25
-    return transform_points(invert(T_base_tcp), thinned)
-
-
-class _Points:
-    """A point set that answers how near a sphere is, quickly when none is."""
-
-    def __init__(self, points: Array) -> None:
-        self.points = points
-        self._tree = cKDTree(points) if len(points) else None
-        if self._tree is not None:
-            self._lower, self._upper = points.min(0), points.max(0)
-
-    def apart_from(self, points: Array, distance_m: float) -> _Points:
-        """Those further than `distance_m` from all of `points` (N, 3)."""
-        if self._tree is None or not len(points):
-            return self
-        return _Points(self.points[cKDTree(points).query(self.points)[0] > distance_m])
-
-    def touched(self, centres: Array, radii: Array) -> bool:
-        """Is any point inside any of the spheres?"""
-        if self._tree is None:
-            return False
-        reach = radii[:, None]
-        near = ((centres > self._lower - reach) & (centres < self._upper + reach)).all(axis=1)
-        if not near.any():
-            return False
-        distance, _ = self._tree.query(centres[near], distance_upper_bound=float(radii[near].max()))
-        return bool((distance < radii[near]).any())
-
-
 def sphere_centres(kinematics: ArmKinematics, q: Array, opening_m: float) -> Array:
     """(N, 3) centres of the arm's `link_spheres` in the base frame."""
     kinematics.set_opening(opening_m)
@@ -142,10 +88,10 @@ class CollisionWorld:
         kinematics.set_table(max(table_z_m, limits.table_z_m - limits.table_tolerance_m + INSIDE_M))
         centres = sphere_centres(kinematics, start_q, MAX_OPENING_M)
         seen = self._without_arm(obstacles, centres)  # before and after: no columns below it, none through it
-        self.obstacles = _Points(self._without_arm(solid(seen, table_z_m), centres))
-        self.target = _Points(self._without_arm(voxel_downsample(target, _POINT_SPACING_M), centres))
-        self.table_z_m, self._inside = table_z_m, _Points(np.empty((0, 3)))
-        self._held: _Points | None = None
+        self.obstacles = PointSet(self._without_arm(solid(seen, table_z_m), centres))
+        self.target = PointSet(self._without_arm(voxel_downsample(target, SPACING_M), centres))
+        self.table_z_m, self._inside = table_z_m, PointSet(np.empty((0, 3)))
+        self._held: PointSet | None = None
         self._held_floor_m = -np.inf
         hand = [kinematics.model.body(f"{PREFIX}wrist_3_link").id] + [
             i
@@ -154,29 +100,33 @@ class CollisionWorld:
         ]
         self._before_hand = ~np.isin(self._spheres.body, hand)
 
-    def lifting(self, held: Array) -> CollisionWorld:
-        """The same while the target is lifted: it is in the hand, `held` (N, 3) in the tcp frame (`held_points`), and
-        no longer where it was. What it stood near to does not count."""
-        world = self._holding(held, -np.inf)
+    def lifting(self) -> CollisionWorld:
+        """The same while the target is lifted: it is no longer where it was, and what it stood near does not count."""
+        world = self._without_target(-np.inf)
         world.obstacles = self.obstacles.apart_from(self.target.points, self._held_apart_m)
         return world
 
-    def carrying(self, held: Array) -> CollisionWorld:
+    def carrying(self) -> CollisionWorld:
         """The same while the target is carried about: it nears nothing."""
-        return self._holding(held, self.table_z_m + self._held_apart_m)
+        return self._without_target(self.table_z_m + self._held_apart_m)
 
-    def putting_down(self, held: Array | None, inside: Array) -> CollisionWorld:
-        """The same while the target is put down, or has been (`held` None): it may come near to `inside` (N, 3) base
-        frame, and the hand may, without touching it."""
-        world = self._holding(held, self.table_z_m - _LANDS_WITHIN_M)
-        destination = solid(inside, self.table_z_m) if len(inside) else inside
-        world.obstacles, world._inside = self.obstacles.apart_from(destination, _NEAR_M), _Points(destination)
+    def putting_down(self, inside: Array) -> CollisionWorld:
+        """The same while the target is put down, or has been: it may come near to `inside` (N, 3) base frame, and the
+        hand may, without touching it."""
+        world = self._without_target(self.table_z_m - _LANDS_WITHIN_M)
+        world._inside = PointSet(solid(inside, self.table_z_m))
+        world.obstacles = self.obstacles.apart_from(world._inside.points, _NEAR_M)
         return world
 
-    def _holding(self, held: Array | None, floor_m: float) -> CollisionWorld:
+    def holding(self, held: PointSet) -> CollisionWorld:
+        """The same with something in the hand, its points in the tcp frame."""
         world = copy.copy(self)
-        world.target = _Points(np.empty((0, 3)))
-        world._held, world._held_floor_m = None if held is None else _Points(held), floor_m
+        world._held = held
+        return world
+
+    def _without_target(self, floor_m: float) -> CollisionWorld:
+        world = copy.copy(self)
+        world.target, world._held_floor_m = PointSet(np.empty((0, 3))), floor_m
         return world
 
     @property
@@ -184,11 +134,11 @@ class CollisionWorld:
         return self.limits.obstacle_clearance_m + HELD_APART_M
 
     def _without_arm(self, points: Array, centres: Array) -> Array:
-        if not len(points):
-            return points
-        tree = cKDTree(centres)
-        distance, index = tree.query(points)
-        return points[distance > self._spheres.radius_m[index] + _SELF_SEEN_M]
+        radii = self._spheres.radius_m + _SELF_SEEN_M
+        lower, upper = (centres - radii[:, None]).min(0), (centres + radii[:, None]).max(0)
+        near = np.flatnonzero(((points > lower) & (points < upper)).all(axis=1))
+        distance, index = cKDTree(centres).query(points[near])
+        return np.delete(points, near[distance <= radii[index]], axis=0)
 
     def hit(self, q: Array, opening_m: float, fingers_may_touch_target: bool = False) -> Hit | None:
         """What a posture collides with, None when it is free.
@@ -216,7 +166,7 @@ class CollisionWorld:
             return "obstacle"
         return None if self._held is None else self._held_hit(self._held, centres, radii)
 
-    def _held_hit(self, held: _Points, centres: Array, radii: Array) -> Hit | None:
+    def _held_hit(self, held: PointSet, centres: Array, radii: Array) -> Hit | None:
         """What the held object touches in the posture of the last `forward`."""
         T_base_tcp = self.kinematics.tcp_pose()
         points = transform_points(T_base_tcp, held.points)

@@ -17,8 +17,9 @@ from affordagent.core.types import Delivery, DeliveryGoal, PartCloud
 from affordagent.robot.limits import MotionLimits
 from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping.collision import drop_to_table
-from affordagent.tools.motion.collision import CollisionWorld, Hit, held_points
+from affordagent.tools.motion.collision import CollisionWorld, Hit
 from affordagent.tools.motion.planner import plan_path
+from affordagent.tools.motion.points import held_points, in_hand
 from affordagent.tools.motion.straight import LINE_STEP_M, No, straight_line
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
@@ -72,7 +73,8 @@ class DeliveryPlanner:
         self.arm, self.world, self.limits, self.cloud, self.goal = world.kinematics, world, limits, cloud, goal
         self.reasons: Counter[str] = Counter()
         self._checks_left = _BUDGET * limits.planning_checks
-        self._released = world.putting_down(None, goal.inside)
+        self._object = held_points(cloud.object, cloud.table_z_m)
+        self._carrying, self._released = world.carrying(), world.putting_down(goal.inside)
         self._moves = [i for i, move in enumerate(goal.moves) if goal.kind == "hand_over" or self._has_room(move)]
 
     def plan(self, T_base_tcp: Array, lift_q: Array, width_m: float, opening_m: float, seed: int) -> Delivery | None:
@@ -103,10 +105,10 @@ class DeliveryPlanner:
         return None
 
     def _held(self, T_base_tcp: Array, lift_q: Array, width_m: float, opening_m: float) -> _Held:
-        points = held_points(self.cloud.object, self.cloud.table_z_m, T_base_tcp)
-        carried = self._counted(self.world.carrying(points), width_m)
-        lowered = self._counted(self.world.putting_down(points, self.goal.inside), width_m)
-        return _Held(T_base_tcp, points, lift_q, width_m, opening_m, carried, lowered)
+        points = in_hand(self._object, T_base_tcp)
+        carried = self._counted(self._carrying.holding(points), width_m)
+        lowered = self._counted(self._released.holding(points), width_m)
+        return _Held(T_base_tcp, points.points, lift_q, width_m, opening_m, carried, lowered)
 
     @property
     def no(self) -> No:

@@ -23,9 +23,10 @@ from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85
-from affordagent.tools.motion.collision import CollisionWorld, Hit, held_points, highest, start_in_collision
+from affordagent.tools.motion.collision import CollisionWorld, Hit, start_in_collision
 from affordagent.tools.motion.plan_delivery import NO_DELIVERY, DeliveryPlanner
 from affordagent.tools.motion.planner import plan_path
+from affordagent.tools.motion.points import held_points, highest, in_hand
 from affordagent.tools.motion.straight import No, blocked, straight_line
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
@@ -52,8 +53,9 @@ class _Planner:
         self, cloud: PartCloud, start_q: Array, limits: MotionLimits, arm: ArmName, goal: DeliveryGoal | None, seed: int
     ) -> None:
         self.arm, self.limits, self.start_q = ArmKinematics(arm), limits, np.asarray(start_q, float)
-        self.cloud, self._seed = cloud, seed
+        self._object, self._seed = held_points(cloud.object, cloud.table_z_m), seed
         self.world = CollisionWorld(self.arm, limits, cloud.obstacles, cloud.object, cloud.table_z_m, self.start_q)
+        self._lifting = self.world.lifting()
         self.delivery = None if goal is None else DeliveryPlanner(self.world, limits, cloud, goal)
 
     def plan(self, grasp: Grasp, index: int, rejected: list[dict[str, Any]]) -> GraspPlan | No:
@@ -125,7 +127,7 @@ class _Planner:
             hit = self.world.hit(q, opening, fingers_may_touch_target=True)
             if hit is not None:
                 return blocked(1, "at the grasp", hit)
-        lifting = self.world.lifting(held_points(self.cloud.object, self.cloud.table_z_m, T_base_tcp))
+        lifting = self._lifting.holding(in_hand(self._object, T_base_tcp))
         up = np.array([0, 0, self.limits.lift_height_m])
         lift, no = self._line(T_base_tcp, q, up, lambda at: lifting.hit(at, width_m))
         if no is not None:
