@@ -5,8 +5,8 @@
 
 `agree`: of each thing grasps of high, middle and low rank are carried out by the arm in the whole cell, and by the hand
 alone, under the same nominal conditions. `picks`: the best grasp by the score made by hand, with the learned term at
-several weights, and by the learned term alone, tried by the hand alone under the same drawn conditions, so that outcomes
-pair up. Rows are appended scene by scene; a run that was stopped goes on.
+several weights, and by the learned term alone, tried by the hand alone under the same drawn conditions, so that
+outcomes pair up. Rows are appended scene by scene; a run that was stopped goes on.
 """
 
 from __future__ import annotations

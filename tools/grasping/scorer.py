@@ -59,7 +59,7 @@ def load(path: Path = WEIGHTS) -> Scorer:
     try:
         with safe_open(str(path), "numpy") as file:
             header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
         depth = sum(key.startswith("w") for key in tensors)
         return Scorer(
             tuple(json.loads(header["features"])),
