@@ -153,10 +153,15 @@ def generate(out: Path, name: str, seeds: range) -> None:
     for seed in track(seeds, description=f"{name} scenes"):
         path = out / f"{name}-{seed}.npz"
         if not path.is_file():
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                np.savez_compressed(file, **outcomes(name, seed))
-            os.replace(part, path)
+            _save(path, outcomes(name, seed))
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    """All or nothing."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(part, path)
 
 
 def read_shard(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]], ranking.View]]:
@@ -196,7 +201,7 @@ def tabulate(data: Path, out: Path) -> None:
             for key, values in table.items():
                 columns.setdefault(key, []).append(values)
             names = {"names": list(features), "term_names": list(terms)}
-    np.savez_compressed(out, **{key: np.concatenate(parts) for key, parts in columns.items()}, **names)
+    _save(out, {key: np.concatenate(parts) for key, parts in columns.items()} | names)
 
 
 def main(argv: list[str] | None = None) -> None:
