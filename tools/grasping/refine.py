@@ -87,9 +87,10 @@ def _contacts(T_base_tip: Array, part: Surface) -> tuple[Contacts, Array, dict[s
     local = np.einsum("gnk,gkj->gnj", part.points[None] - T_base_tip[:, None, :3, 3], T_base_tip[:, :3, :3])
     x, y, z = np.moveaxis(local, -1, 0)
     held = (np.abs(x) < PATCH_RADIUS_M) & (np.abs(y) < REACH_M) & (z > -BEHIND_TIP_M) & (z < PAST_TIP_M)
-    some = held.sum(1) >= 3
-    T, y, z, held = T_base_tip[some], y[some], z[some], held[some]
     low, high = np.where(held, y, np.inf).min(1, initial=np.inf), np.where(held, y, -np.inf).max(1, initial=-np.inf)
+    near_border_m = REACH_M - part.spacing_m  # what reaches there is longer than the hand opens
+    some = (held.sum(1) >= 3) & (low > -near_border_m) & (high < near_border_m)
+    T, z, held, low, high = T_base_tip[some], z[some], held[some], low[some], high[some]
     depth = np.where(held, z, 0.0).sum(1) / np.maximum(held.sum(1), 1)
     middle = T[:, :3, 3] + ((low + high) / 2)[:, None] * T[:, :3, 1] + depth[:, None] * T[:, :3, 2]
     proposed = Contacts(middle, T[:, :3, 1], high - low, np.zeros(len(T)))
