@@ -34,6 +34,7 @@ WIDTH_ERROR_M = 0.004  # the object may be this much thinner than it looked, and
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # the hand turned by half a turn about its approach
 ON_TOP_M, MAX_COVERED = 0.012, 0.08
 _SEARCHES = 3  # path searches among the candidates of one grasp, the nearest ones first
+_BUDGET = 6  # times `planning_checks`: what all path searches to a pre-grasp may test
 _WAYS = 2  # to take one grasp, for each of which a delivery is looked for
 
 
@@ -55,7 +56,7 @@ class _Planner:
         self.arm, self.limits, self.start_q = ArmKinematics(arm), limits, np.asarray(start_q, float)
         self._object, self._seed = held_points(cloud.object, cloud.table_z_m), seed
         self.world = CollisionWorld(self.arm, limits, cloud.obstacles, cloud.object, cloud.table_z_m, self.start_q)
-        self._lifting = self.world.lifting()
+        self._lifting, self._checks_left = self.world.lifting(), _BUDGET * limits.planning_checks
         self.delivery = None if goal is None else DeliveryPlanner(self.world, limits, cloud, goal)
 
     def plan(self, grasp: Grasp, index: int, rejected: list[dict[str, Any]]) -> GraspPlan | No:
@@ -95,7 +96,7 @@ class _Planner:
             else:
                 behind.append(found)
         for lines in behind[:_SEARCHES]:
-            path = self._free_path(lines, opening_m, self.limits.planning_checks)
+            path = self._free_path(lines, opening_m, min(self.limits.planning_checks, self._checks_left))
             if path is not None:
                 yield path, lines
             else:
@@ -110,7 +111,10 @@ class _Planner:
         return sorted(found, key=lambda pair: float(np.abs(pair[1] - self.start_q).max()))
 
     def _free_path(self, lines: _Lines, opening_m: float, checks: int) -> Array | None:
+        """checks: of postures, for a search where the straight path is blocked."""
+
         def free(q: Array) -> bool:
+            self._checks_left -= checks > 0
             return self.world.hit(q, opening_m) is None
 
         return plan_path(self.start_q, lines.approach[0], free, np.random.default_rng(self._seed), checks)
