@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from affordagent.agent import cli_calibrate, cli_data, cli_emulator, cli_eval, cli_robot, cli_run, cli_vlm
+from affordagent.agent import cli_calibrate, cli_data, cli_emulator, cli_eval, cli_grasps, cli_robot, cli_run, cli_vlm
 from affordagent.core.errors import AffordAgentError, StageFailure
 
 
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     graph = commands.add_parser("graph", help="print the pipeline as a mermaid diagram")
     graph.set_defaults(handler=_graph)
 
-    for group in (cli_run, cli_robot, cli_vlm, cli_eval, cli_data, cli_calibrate, cli_emulator):
+    for group in (cli_run, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_data, cli_calibrate, cli_emulator):
         group.add(commands)
     return parser
 

@@ -53,6 +53,7 @@ def examine() -> list[Finding]:
     findings += [_renderer("egl"), _renderer("osmesa")]
     findings += _models()
     findings.append(_grounder())
+    findings += _grasps()
     findings += _second_opinions()
     findings += _real_arm()
     findings.append(_gpu())
@@ -180,6 +181,30 @@ def _zero_shot(setting: str, name: str) -> Finding:
     missing = [weights for weights in places or row.hub if not is_here(weights)]
     detail = f"{name}; not here: {', '.join(missing)}" if missing else name
     return Finding(f"setting {setting}", not missing, detail, mend)
+
+
+def _grasps() -> list[Finding]:
+    """The grasp backend of the settings here: its weights are read, its server is asked. GraspGen's packages are
+    optional as long as the settings do not name it."""
+    from affordagent.agent.settings import Settings
+    from affordagent.core.errors import AffordAgentError
+    from affordagent.tools.grasping.backends import WITH_WEIGHTS, open_backend
+    from affordagent.tools.grasping.graspgen import GraspGenBackend
+
+    others = ", ".join(f"{kind}:{form}" for kind, (form, _) in WITH_WEIGHTS.items())
+    mend = f"correct `grasps` in affordagent.toml: antipodal, {others} (docs/grasp_backends.md)"
+    spec = ""
+    try:
+        spec = Settings.load(None).grasps
+        backend = open_backend(spec)
+        backend.load()
+        what = f", grasps with a {backend.gripper_name()}" if isinstance(backend, GraspGenBackend) else ""
+        finding = Finding("setting grasps", True, f"{spec}{what}")
+    except AffordAgentError as error:
+        finding = Finding("setting grasps", False, str(error), mend)
+    wanted = [r for r in map(Requirement, _requirements()) if r.name in ("msgpack", "pyzmq")]
+    mend, needed = "for a GraspGen server: pip install 'affordagent[graspgen]'", spec.startswith("graspgen:")
+    return [finding, *(_package(r, mend, optional=not needed) for r in wanted)]
 
 
 def _real_arm() -> list[Finding]:

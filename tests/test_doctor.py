@@ -36,3 +36,18 @@ def test_wrong_settings_are_a_finding(tmp_path: Path, monkeypatch: pytest.Monkey
     found = _real_arm(tmp_path, monkeypatch, "[ur5]\ngriper = 1\n")
     assert not found["settings"].ok
     assert "griper" in found["settings"].detail
+
+
+def _grasps(folder: Path, monkeypatch: pytest.MonkeyPatch, grasps: str) -> Finding:
+    (folder / "affordagent.toml").write_text(f'grasps = "{grasps}"\n')
+    monkeypatch.chdir(folder)
+    return {finding.what: finding for finding in doctor._grasps()}["setting grasps"]
+
+
+def test_the_grasp_backend_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _grasps(tmp_path, monkeypatch, "antipodal").ok
+    for spec, found in (("contact-graspnet:none.pth", "none.pth"), ("magic", "unknown grasp backend 'magic'")):
+        finding = _grasps(tmp_path, monkeypatch, spec)
+        assert not finding.ok
+        assert found in finding.detail
+        assert "graspgen:tcp://HOST:PORT" in finding.mend

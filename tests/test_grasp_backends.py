@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from affordagent.agent.cli import main
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import invert, look_at, rigid, transform_points
+from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, Grasp, PartCloud, PartMask, RgbdFrame
 from affordagent.graphs.stages import _proposed
 from affordagent.tools.grasping import learned
@@ -18,7 +20,7 @@ from affordagent.tools.grasping.antipodal import Antipodal
 from affordagent.tools.grasping.backends import WITH_WEIGHTS, open_backend
 from affordagent.tools.grasping.completion import Surface
 from affordagent.tools.grasping.external import NpyBackend
-from affordagent.tools.grasping.file_format import from_array, save_npy, tip_poses, to_array
+from affordagent.tools.grasping.file_format import from_array, load_npy, save_npy, tip_poses, to_array
 from affordagent.tools.grasping.graspgen import DEPTH_M, GraspGenBackend
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85
 from affordagent.tools.grasping.propose import propose
@@ -391,3 +393,19 @@ def test_the_bar_of_these_tests_is_where_the_camera_sees_it():
     assert on_top.sum() > 200
     assert (np.abs(points[on_top] - BAR_AT)[:, :2] <= BAR_M[:2] / 2 + 1e-4).all()
     assert np.allclose(invert(frame.T_base_camera) @ frame.T_base_camera, np.eye(4))
+
+
+def test_a_runs_grasps_as_a_file(tmp_path, capsys):
+    cloud, frame = bar_cloud(), bar_frame()
+    own, store = propose(cloud), RunStore(tmp_path / "run")
+    assert main(["grasps", str(tmp_path / "run")]) == 2
+    assert "holds no grasps" in capsys.readouterr().err
+    store.put("frame", frame)
+    store.put("grasps", (own, frame.T_base_camera))
+    assert main(["grasps", str(tmp_path / "run"), "--npy", str(tmp_path / "grasps.npy")]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(own)} grasps of a Robotiq 2F-85, proposed by antipodal" in said
+    read = load_npy(tmp_path / "grasps.npy", frame.T_base_camera)
+    np.testing.assert_allclose([g.T_base_tcp for g in read], own.T_base_tcp, atol=1e-5)
+    assert main(["grasps", str(tmp_path / "run"), "--npy", str(tmp_path / "base.npy"), "--base"]) == 0
+    np.testing.assert_allclose([g.T_base_tcp for g in load_npy(tmp_path / "base.npy")], own.T_base_tcp, atol=1e-5)
