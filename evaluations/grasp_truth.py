@@ -43,6 +43,7 @@ TOUCH_M = 0.0015  # what lies this little behind the first contact is touched to
 GRID_M = 0.0018  # of the rays over a pad
 MIN_RAYS = 3  # fewer contacts on a pad are an edge that is grazed
 SAMPLE_M = 0.0012  # spacing of the surface points that are held against the hand
+EDGE = 1e-9  # of a triangle's sides: a ray that meets the edge of two must not pass between them
 SKIN_M = 0.001  # the boxes are hulls: so much of them may be touched
 TOPS = (1, 5, 20)
 
@@ -126,7 +127,7 @@ class TrueSurfaces:
         triangles = triangles[near]
         x, z = (np.arange(low[k] + GRID_M / 2, high[k], GRID_M) for k in (0, 2))
         rays = np.stack(np.meshgrid(x, z), -1).reshape(-1, 2)
-        y, face = _first_hits(rays, triangles, sign, reach_m)
+        y, face = first_hits(rays, triangles, sign, reach_m)
         travel = -sign * y
         touching = np.isfinite(y) & (travel < travel.min(initial=np.inf) + TOUCH_M)
         a, b, c = triangles[face[touching]].swapaxes(0, 1)
@@ -138,7 +139,7 @@ def _unit(v: Array) -> Array:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
 
 
-def _first_hits(rays: Array, triangles: Array, sign: float, reach_m: float) -> tuple[Array, NDArray[np.int_]]:
+def first_hits(rays: Array, triangles: Array, sign: float, reach_m: float) -> tuple[Array, NDArray[np.int_]]:
     """Rays at (x, z) (N, 2) that start at y = `sign` * reach_m and go the other way, against triangles (F, 3, 3): y of
     the first hit (N,), -sign * inf for none, and the triangle's index."""
     if len(triangles) == 0:
@@ -150,7 +151,8 @@ def _first_hits(rays: Array, triangles: Array, sign: float, reach_m: float) -> t
     u, v = _cross(p - a, c - a) / area, _cross(b - a, p - a) / area  # (N, F)
     height = triangles[:, :, 1]
     y = height[:, 0] + u * (height[:, 1] - height[:, 0]) + v * (height[:, 2] - height[:, 0])
-    travel = np.where((u >= 0) & (v >= 0) & (u + v <= 1) & (sign * y <= reach_m), -sign * y, np.inf)
+    inside = (u >= -EDGE) & (v >= -EDGE) & (u + v <= 1 + EDGE)
+    travel = np.where(inside & (sign * y <= reach_m), -sign * y, np.inf)
     face = travel.argmin(1)
     return -sign * travel[np.arange(len(rays)), face], face
 
