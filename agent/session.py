@@ -36,7 +36,7 @@ def open_cell(settings: Settings, record: bool = False) -> Cell:
         from affordagent.robot.sim.scene import sample_scene
 
         scene = sample_scene(settings.scene, settings.seed)
-        return SimCell(scene, noise=settings.noise, seed=settings.seed, record=record)
+        return SimCell(scene, noise=settings.noise, seed=settings.seed, record=record, hand_over=settings.hand_over)
     if kind == "frame" and where:
         from affordagent.robot.frame_cell import FrameCell
 
@@ -219,6 +219,7 @@ class Session:
             fallback=self.tools.fallback,
             grasp_backend=self.tools.grasp_backend,
             limits=limits,
+            hand_over=settings.hand_over,
             sure_above=settings.sure_above,
             present_above=settings.present_above,
             ask_before_motion=settings.confirm or self.cell.is_hardware,

@@ -7,6 +7,9 @@
     table.npz           plane, heights and proposals
     mask.png            the part to hold, 0/255, frame size; object_mask.png likewise
     part_mask.json      tool, confidence, presence and evidence of that mask
+    first_*, second_*   the same three files of each tool's answer, where a second one was asked
+    destination_*       the same three files of the thing to put it into, onto or beside; blank masks = the table
+    kept_free_*         the same three files of the part that is left to the person who takes the object
     cloud.npz           part, object and obstacles in the base frame, metres
     grasps.json         backend, gripper; poses in camera and base frame, width, score and its terms
     plan.json, plan.npz the chosen grasp, those rejected before it, the joint trajectories
@@ -27,6 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -199,16 +203,16 @@ def _read_table(folder: Path) -> TableScene:
         return TableScene(data["plane_camera"], height, [ObjectProposal(i, m, tuple(b)) for i, m, b in rows])
 
 
-def _write_part_mask(folder: Path, part: PartMask) -> None:
+def _write_part_mask(folder: Path, part: PartMask, prefix: str = "") -> None:
     for name, mask in (("mask", part.mask), ("object_mask", part.object_mask)):
-        _write_picture(folder / f"{name}.png", mask.astype(np.uint8) * 255)
+        _write_picture(folder / f"{prefix}{name}.png", mask.astype(np.uint8) * 255)
     fields = {"tool": part.tool, "confidence": part.confidence, "presence": part.presence, "evidence": part.evidence}
-    write_json(folder / "part_mask.json", fields)
+    write_json(folder / f"{prefix}part_mask.json", fields)
 
 
-def _read_part_mask(folder: Path) -> PartMask:
-    mask, object_mask = (np.array(Image.open(folder / f"{name}.png")) > 127 for name in ("mask", "object_mask"))
-    return PartMask(mask, object_mask, **json.loads((folder / "part_mask.json").read_text()))
+def _read_part_mask(folder: Path, prefix: str = "") -> PartMask:
+    mask, object_mask = (np.array(Image.open(folder / f"{prefix}{name}.png")) > 127 for name in ("mask", "object_mask"))
+    return PartMask(mask, object_mask, **json.loads((folder / f"{prefix}part_mask.json").read_text()))
 
 
 def _write_cloud(folder: Path, cloud: PartCloud) -> None:
@@ -309,6 +313,10 @@ WRITERS: dict[str, Callable[[Path, Any], None]] = {
     "frame": lambda folder, frame: write_frame(folder / "frame", frame),
     "table": _write_table,
     "part_mask": _write_part_mask,
+    "first_answer": partial(_write_part_mask, prefix="first_"),
+    "second_answer": partial(_write_part_mask, prefix="second_"),
+    "destination": partial(_write_part_mask, prefix="destination_"),
+    "kept_free": partial(_write_part_mask, prefix="kept_free_"),
     "cloud": _write_cloud,
     "grasps": _write_grasps,
     "plan": _write_plan,
@@ -319,6 +327,10 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "frame": _read_frame,
     "table": _read_table,
     "part_mask": _read_part_mask,
+    "first_answer": partial(_read_part_mask, prefix="first_"),
+    "second_answer": partial(_read_part_mask, prefix="second_"),
+    "destination": partial(_read_part_mask, prefix="destination_"),
+    "kept_free": partial(_read_part_mask, prefix="kept_free_"),
     "cloud": _read_cloud,
     "grasps": _read_grasps,
     "plan": _read_plan,
@@ -329,6 +341,10 @@ _MARKER = {
     "frame": "frame_camera.json",
     "table": "table.npz",
     "part_mask": "part_mask.json",
+    "first_answer": "first_part_mask.json",
+    "second_answer": "second_part_mask.json",
+    "destination": "destination_part_mask.json",
+    "kept_free": "kept_free_part_mask.json",
     "cloud": "cloud.npz",
     "grasps": "grasps.json",
     "plan": "plan.json",

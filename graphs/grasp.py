@@ -8,7 +8,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from affordagent.graphs import grounding, moving, stages
+from affordagent.graphs import delivering, grounding, moving, stages
 from affordagent.graphs.state import GraspState, Workbench
 
 
@@ -20,6 +20,7 @@ def build(bench: Workbench, checkpointer: BaseCheckpointSaver | None = None) -> 
     graph.add_node("look", stages.node(bench, "look", stages.look))
     graph.add_node("ground", stages.node(bench, "ground", grounding.ground))
     graph.add_node("ground_again", stages.node(bench, "ground", grounding.ground_again))
+    graph.add_node("find_destination", stages.node(bench, "ground", delivering.find_destination))
     graph.add_node("lift", stages.node(bench, "lift", stages.lift))
     graph.add_node("propose", stages.node(bench, "propose", stages.propose))
     graph.add_node("plan", stages.node(bench, "plan", moving.plan))
@@ -30,8 +31,9 @@ def build(bench: Workbench, checkpointer: BaseCheckpointSaver | None = None) -> 
     graph.add_edge(START, "understand")
     graph.add_conditional_edges("understand", unless_ended("look"), ["look", END])
     graph.add_conditional_edges("look", unless_ended("ground"), ["ground", END])
-    graph.add_conditional_edges("ground", after_ground, ["lift", "ground_again", END])
-    graph.add_conditional_edges("ground_again", unless_ended("lift"), ["lift", END])
+    graph.add_conditional_edges("ground", after_ground, ["lift", "ground_again", "find_destination", END])
+    graph.add_conditional_edges("ground_again", once_grounded, ["lift", "find_destination", END])
+    graph.add_conditional_edges("find_destination", unless_ended("lift"), ["lift", END])
     graph.add_conditional_edges("lift", unless_ended("propose"), ["propose", END])
     graph.add_conditional_edges("propose", unless_ended("plan"), ["plan", END])
     graph.add_conditional_edges("plan", unless_ended("confirm"), ["confirm", END])
@@ -52,6 +54,13 @@ def unless_ended(following: str) -> Callable[[GraspState], str]:
 
 def after_ground(state: GraspState) -> str:
     """A sure mask goes on; a doubtful or missing one gets a second opinion from the fallback tool."""
+    if state.get("outcome") or state.get("grounding") == "sure":
+        return once_grounded(state)
+    return "ground_again"
+
+
+def once_grounded(state: GraspState) -> str:
+    """With the object found, a command to put it somewhere needs the destination too."""
     if state.get("outcome"):
         return END
-    return "lift" if state.get("grounding") == "sure" else "ground_again"
+    return "find_destination" if state.get("places") else "lift"

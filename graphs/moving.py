@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
+import numpy as np
 from langgraph.types import interrupt
 
 from affordagent.core.errors import Refused, StageFailure
-from affordagent.core.types import GraspPlan
+from affordagent.core.types import GraspPlan, JointTrajectory
+from affordagent.graphs.delivering import delivery_goal, said
 from affordagent.graphs.stages import Done
 from affordagent.graphs.state import GraspState, Workbench
 from affordagent.robot.interface import ArmState
@@ -20,23 +23,43 @@ PICTURE_WITHIN_S = 300.0  # a real arm does not set out by an older picture: a p
 def plan(bench: Workbench, state: GraspState) -> Done:
     """The best grasp that the arm can reach without touching anything on the way."""
     from affordagent.robot.interface import LOOK_Q
-    from affordagent.tools.execution import grasp_steps
     from affordagent.tools.motion.plan_grasp import plan_grasp
+    from affordagent.tools.motion.trajectory import slowed
+    from affordagent.tools.steps import all_steps
 
     grasps, _ = bench.store.get("grasps")
     arm = bench.arm
     mended = [] if arm is None or bench.dry_run else arm.make_ready()
     start_q = LOOK_Q if arm is None else _empty_handed(arm.read()).positions
-    chosen = plan_grasp(grasps, bench.store.get("cloud"), start_q, limits=bench.limits, arm=bench.arm_model)
+    goal = delivery_goal(bench)
+    cloud = bench.store.get("cloud")
+    chosen = plan_grasp(grasps, cloud, start_q, limits=bench.limits, arm=bench.arm_model, delivery=goal)
+    there = chosen.delivery
+    if there is not None and there.kind == "hand_over":
+        carry = slowed(there.carry, bench.hand_over.speed_m_s, bench.arm_model)
+        there = replace(there, carry=carry)
+        chosen = replace(chosen, delivery=there)
     if bench.arm is not None:
         _check_motions(bench.arm, chosen)
     bench.store.put("plan", chosen)
-    duration_s = chosen.to_pregrasp.duration_s + chosen.approach.duration_s + chosen.lift.duration_s
+    duration_s = sum(path.duration_s for _, path, _ in _paths(chosen))
     message = f"grasp {chosen.grasp_index + 1} of {len(grasps)}, {duration_s:.1f} s of motion"
-    evidence = {"grasp_index": chosen.grasp_index, "motion_s": duration_s, "rejected": chosen.rejected[:10]}
+    evidence: dict[str, Any] = {
+        "grasp_index": chosen.grasp_index,
+        "motion_s": duration_s,
+        "rejected": chosen.rejected[:10],
+    }
     evidence |= {"mended": mended} if mended else {}
+    if goal is not None and there is not None:
+        message += f"; {said(bench.store.get('query'), chosen, bench)}"
+        evidence["delivery"] = {
+            "kind": there.kind,
+            "move": there.move_index + 1,
+            "of": len(goal.moves),
+            "T_base_tcp": np.round(there.T_base_tcp, 4).tolist(),
+        }
     if bench.dry_run:
-        steps = grasp_steps(chosen)
+        steps = all_steps(chosen, bench.hand_over)
         evidence["would_send"] = [{"step": step.name, **step.goal} for step in steps]
         message = f"dry run, nothing is sent: {', '.join(step.name for step in steps)}; {message}"
     return Done(message, evidence, {"outcome": "planned"} if arm is None or bench.dry_run else GraspState())
@@ -56,19 +79,33 @@ def _empty_handed(state: ArmState) -> ArmState:
 
 
 def _check_motions(arm: SafeArm, plan: GraspPlan) -> None:
-    """Before a person is asked: would the safety layer let all three motions through?"""
-    openings_m = {"to_pregrasp": plan.opening_m, "approach": plan.opening_m, "lift": plan.grasp.width_m}
-    for phase, opening_m in openings_m.items():
-        violation = arm.check(getattr(plan, phase), opening_m)
+    """Before a person is asked: would the safety layer let all motions through?"""
+    for phase, path, opening_m in _paths(plan):
+        violation = arm.check(path, opening_m)
         if violation is not None:
             raise StageFailure("plan", violation.code, f"{phase} would not be sent: {violation.message}", phase=phase)
+
+
+def _paths(plan: GraspPlan) -> list[tuple[str, JointTrajectory, float]]:
+    """Phase, motion and opening of the fingers meanwhile, in order."""
+    width_m, there = plan.grasp.width_m, plan.delivery
+    paths = [
+        ("to_pregrasp", plan.to_pregrasp, plan.opening_m),
+        ("approach", plan.approach, plan.opening_m),
+        ("lift", plan.lift, width_m),
+    ]
+    if there is not None:
+        lower = [] if there.lower is None else [("lower", there.lower, width_m)]
+        paths += [("carry", there.carry, width_m), *lower, ("back_off", there.retreat, there.opening_m)]
+    return paths
 
 
 def confirm(bench: Workbench, state: GraspState) -> Done:
     """Ask before moving. A node of its own: when the run is resumed, only the question is asked again."""
     if not bench.ask_before_motion:
         return Done("not asked: simulated motion")
-    chosen, question = bench.store.get("plan"), "Move the robot?"
+    chosen = bench.store.get("plan")
+    question = f"{said(bench.store.get('query'), chosen, bench)} Move the robot?"
     if bench.cell.is_hardware and bench.arm is not None and bench.arm.read().holding is None:
         question = (
             f"The hand cannot tell whether it holds something. It is opened first: what it holds falls. {question}"
@@ -80,7 +117,7 @@ def confirm(bench: Workbench, state: GraspState) -> Done:
 
 
 def execute(bench: Workbench, state: GraspState) -> Done:
-    """Open, approach, close, lift, hold; what the run's journal says has been done is not done again."""
+    """Open, approach, close, lift, hold, deliver; what the run's journal says has been done is not done again."""
     from affordagent.core.journal import MOTIONS_FILE, MotionJournal
     from affordagent.tools.execution import execute as execute_plan
 
@@ -92,9 +129,11 @@ def execute(bench: Workbench, state: GraspState) -> Done:
             check_sight(bench)
         if bench.stopped():  # which making ready forgets
             raise KeyboardInterrupt
-        report = execute_plan(arm, bench.store.get("plan"), journal)
+        report = execute_plan(arm, bench.store.get("plan"), journal, hand_over=bench.hand_over)
     evidence = {**asdict(report), **({"mended": mended} if mended else {})}
-    return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and held", evidence)
+    there = bench.store.get("plan").delivery
+    end = "held" if there is None else "put down" if there.kind == "place" else f"handed over: {report.taken}"
+    return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and {end}", evidence)
 
 
 def check_sight(bench: Workbench) -> None:
@@ -120,7 +159,8 @@ def check_sight(bench: Workbench) -> None:
 def verify(bench: Workbench, state: GraspState) -> Done:
     """Was the job done? The cell compares what is with what was wanted."""
     query, part = bench.store.get("query"), bench.store.get("part_mask")
-    verdict = bench.cell.judge(bench.store.get("plan"), part.object_mask, query)
+    there = bench.store.get("destination").object_mask if query.destination is not None else None
+    verdict = bench.cell.judge(bench.store.get("plan"), part.object_mask, query, there)
     bench.store.put("verdict", verdict)
     checks = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in verdict.checks.items())
     if not verdict.success:

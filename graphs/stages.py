@@ -10,7 +10,7 @@ from typing import Any
 
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import as_plain
-from affordagent.core.types import GraspSet, OutcomeName, StageRecord, StageStatus
+from affordagent.core.types import GraspSet, OutcomeName, PartCloud, StageRecord, StageStatus
 from affordagent.graphs.state import GraspState, Workbench
 from affordagent.tools.grasping.antipodal import Antipodal
 from affordagent.tools.grasping.backends import Backend
@@ -95,7 +95,8 @@ def understand(bench: Workbench, state: GraspState) -> Done:
         raise Refused("understand", "language.no_motion_wanted", f"Not a wish for a motion ({query.intent}).")
     named = [f"{c.name} {c.score:.2f}" for c in query.candidates[:3]]
     part = f" by its {query.part}" if query.part else ""
-    message, evidence = f"{query.intent}: {', '.join(named)}{part}", {"candidates": named, "part": query.part}
+    message = f"{query.intent}: {', '.join(named)}{part}"
+    evidence: dict[str, Any] = {"candidates": named, "part": query.part}
     if query.destination is None:
         return Done(message, evidence)
     there = query.destination

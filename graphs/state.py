@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol, TypedDict
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, OutcomeName, PartMask, RgbdFrame, StageRecord, TableScene
 from affordagent.robot.arms import ArmName
+from affordagent.robot.hand_over import HandOver
 from affordagent.robot.interface import Cell
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.safety import SafeArm
@@ -23,6 +24,7 @@ class GraspState(TypedDict, total=False):
     command: str
     outcome: OutcomeName
     grounding: Literal["sure", "doubtful", "failed"]
+    places: bool  # the object is to be put somewhere: the destination is looked for too
     failure: dict[str, Any] | None  # stage, code, message of what ended the run
     stages: Annotated[list[dict[str, Any]], operator.add]
 
@@ -61,5 +63,6 @@ class Workbench:
     on_record: Callable[[StageRecord], None]
     dry_run: bool = False
     arm_model: ArmName = "UR5e"
+    hand_over: HandOver = field(default_factory=HandOver)
     stopped: Callable[[], bool] = lambda: False
     grasp_backend: Backend = field(default_factory=Antipodal)

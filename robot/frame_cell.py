@@ -89,7 +89,9 @@ class FrameCell:
         """
         return str(_read_json(self._existing("_camera.json")).get("serial", ""))
 
-    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
+    def judge(
+        self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery, destination_mask: Mask | None = None
+    ) -> Verdict:
         """Nothing can be judged: a picture does not move.
 
         Raises:

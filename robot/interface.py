@@ -100,8 +100,11 @@ class Cell(Protocol):
 
     def look(self) -> RgbdFrame: ...
 
-    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
-        """Compare the cell after the motion with what was wanted."""
+    def judge(
+        self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery, destination_mask: Mask | None = None
+    ) -> Verdict:
+        """Compare the cell after the motion with what was wanted. destination_mask: of the thing that it was to be put
+        into, onto or beside; blank = the table, None = nowhere."""
         ...
 
     def save_video(self, path: Path) -> None:

@@ -14,6 +14,7 @@ from affordagent.robot.interface import ArmState, MotionResult
 from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD, START_TOLERANCE_RAD
 from affordagent.robot.sim.contacts import ContactLog, PhaseLog
 from affordagent.robot.sim.joints import RobotJoints
+from affordagent.robot.sim.person import Person
 
 CONTROL_STEPS = 4  # physics steps between two set-points: 8 ms, as on the robot
 DWELL_S = 0.15
@@ -23,12 +24,18 @@ _GRIP_LEAST_S, _GRIP_MOST_S = 0.3, 2.0
 class SimArm:
     """`robot.interface.Arm` on a MuJoCo model. The arm stays stopped after `stop` until `make_ready`.
 
-    on_step: called after every physics step.
+    on_step: called after every physics step. person: who takes what is held out.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, on_step: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        on_step: Callable[[], None] | None = None,
+        person: Person | None = None,
+    ) -> None:
         self.model, self.data, self.contacts = model, data, ContactLog(model, data)
-        self._on_step = on_step
+        self._on_step, self._person = on_step, person
         self._stop = threading.Event()
         self._joints = RobotJoints(model, data)
 
@@ -50,9 +57,12 @@ class SimArm:
         """Forget stops and logs, keep the state."""
         self._stop.clear()
         self.contacts.clear()
+        if self._person is not None:
+            self._person.leave()
 
     def read(self) -> ArmState:
-        return ArmState(self._joints.q, self._joints.opening_m, float(self.data.time))
+        force_n = self.contacts.force_n.copy()
+        return ArmState(self._joints.q, self._joints.opening_m, float(self.data.time), tcp_force_n=force_n)
 
     def follow(self, trajectory: JointTrajectory, phase: str) -> MotionResult:
         """Track the trajectory, feeding the servos' lag forward, and dwell until the arm has caught up."""
@@ -118,6 +128,8 @@ class SimArm:
             if self.stopped:
                 self._joints.hold()
                 return
+            if self._person is not None:
+                self._person.act(phase, self.contacts.phases)
             mujoco.mj_step(self.model, self.data)
             self.contacts.log(phase)
             if self._on_step is not None:

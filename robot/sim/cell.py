@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array
 from affordagent.core.types import FunctionalQuery, GraspPlan, Mask, RgbdFrame, Verdict
+from affordagent.robot.hand_over import HandOver
 from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.sim.arm import SimArm
 from affordagent.robot.sim.joints import settle
 from affordagent.robot.sim.judge import Gold
+from affordagent.robot.sim.person import Person
 from affordagent.robot.sim.render import Renderer
 from affordagent.robot.sim.scene import OVERVIEW_CAMERA, Scene, build_spec
 from affordagent.robot.sim.sensor import SensorNoise
-from affordagent.robot.sim.view import SceneView, TrueObject
+from affordagent.robot.sim.view import PlannedEnd, SceneView, TrueObject
 
 FRAME_EVERY_S = 0.12
 VIDEO_FPS = 8
@@ -30,12 +32,21 @@ class SimCell:
     """`robot.interface.Cell` in MuJoCo.
 
     noise: RealSense-like depth noise and holes, drawn from `seed`. record: keep pictures of the motions for a video.
+    hand_over: where the simulated person stands who takes what is held out, and pulls; None = nobody is there.
     gold: set by an evaluation that knows the right object and part; otherwise `judge` goes by the query.
     """
 
     is_hardware = False
 
-    def __init__(self, scene: Scene, *, noise: bool = False, seed: int = 0, record: bool = False) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        *,
+        noise: bool = False,
+        seed: int = 0,
+        record: bool = False,
+        hand_over: HandOver | None = None,
+    ) -> None:
         self.scene, self.name = scene, f"sim:{scene.name}-{scene.seed}"
         self.gold: Gold | None = None
         self.frames: list[NDArray[np.uint8]] = []
@@ -44,7 +55,8 @@ class SimCell:
         self._record = record
         self.model = build_spec(scene).compile()
         self.data = mujoco.MjData(self.model)
-        self.arm = SimArm(self.model, self.data, self._on_step)
+        person = None if hand_over is None else Person(self.model, self.data, hand_over.towards)
+        self.arm = SimArm(self.model, self.data, self._on_step, person)
         self._view = SceneView(scene, self.model)
         self._next_frame_s = np.inf
 
@@ -83,9 +95,12 @@ class SimCell:
         self._view.remember(self.data.qpos)
         return self._view.look(self.name, self._noise, self._rng)
 
-    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
+    def judge(
+        self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery, destination_mask: Mask | None = None
+    ) -> Verdict:
         """Strict checks of the executed plan against the truth; see `robot.sim.judge`."""
-        return self._view.judge(self.arm.log, object_mask, query, self.gold)
+        there = None if plan.delivery is None else PlannedEnd(plan.delivery, destination_mask)
+        return self._view.judge(self.arm.log, object_mask, query, self.gold, there)
 
     def truth(self) -> list[TrueObject]:
         """What was on the table at the last look. For evaluations only, never for tools."""

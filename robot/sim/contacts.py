@@ -14,6 +14,7 @@ from affordagent.robot.model import PREFIX, TCP_SITE
 from affordagent.robot.sim.bodies import geom_parts
 
 LOG_STEPS = 4  # 8 ms, as often as the arm gets a set-point
+FORCE_SHARE = 0.2  # of a new sample in the felt force: some 4 Hz
 
 Part = tuple[str, str]  # object, part
 
@@ -58,11 +59,21 @@ class PhaseLog:
         )
 
 
+def contact_force(model: mujoco.MjModel, data: mujoco.MjData, contact: int) -> Array:
+    """(3,) N of a contact, world frame, on its second geom."""
+    force = np.zeros(6)
+    mujoco.mj_contactForce(model, data, contact, force)
+    # rows of the frame: the normal from the first geom to the second, and two tangents
+    return force[:3] @ data.contact.frame[contact].reshape(3, 3)
+
+
 class ContactLog:
-    """Logs the contacts of a running model. phases: by name, in order of their first step."""
+    """Logs the contacts of a running model. phases: by name, in order of their first step. force_n: (3,) low-passed sum
+    of the contact forces on the robot, base frame, the weight of what it holds among them: what a wrist would feel."""
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self.phases: dict[str, PhaseLog] = {}
+        self.force_n = np.zeros(3)
         self._model, self._data, self._steps = model, data, 0
         self._parts = geom_parts(model)
         bodies = [model.body(body).name for body in model.geom_bodyid]
@@ -76,6 +87,7 @@ class ContactLog:
 
     def clear(self) -> None:
         self.phases.clear()
+        self.force_n = np.zeros(3)
 
     def log(self, phase: str) -> None:
         """Call after every physics step: each LOG_STEPS-th is looked at, the first of a phase among them."""
@@ -110,20 +122,24 @@ class ContactLog:
     def _sample(self, log: PhaseLog) -> None:
         log.samples += 1
         count, held = self._data.ncon, False
+        total_n = np.zeros(3)
         if not count:
+            self.force_n = (1 - FORCE_SHARE) * self.force_n
             return
         geoms = self._data.contact.geom[:count]
         first, second = self._is_robot[geoms[:, 0]], self._is_robot[geoms[:, 1]]
         for i in np.flatnonzero(first != second):
             robot, other = geoms[i] if first[i] else geoms[i][::-1]
             part = self._parts.get(int(other))
-            force = np.zeros(6)
-            mujoco.mj_contactForce(self._model, self._data, i, force)
+            force_n = contact_force(self._model, self._data, int(i))
+            total_n += -force_n if first[i] else force_n
+            push_n = float(self._data.contact.frame[i, :3] @ force_n)
             if part is None:
-                log.table_force_n = max(log.table_force_n, float(force[0]))
+                log.table_force_n = max(log.table_force_n, push_n)
             elif self._is_pad[robot]:
-                log.pads_n[part] = log.pads_n.get(part, 0.0) + float(force[0])
+                log.pads_n[part] = log.pads_n.get(part, 0.0) + push_n
                 held = True
             else:
                 log.arm[part[0]] += 1
         log.samples_with_pads += held
+        self.force_n = (1 - FORCE_SHARE) * self.force_n + FORCE_SHARE * total_n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from affordagent.core.geometry import Array, invert, rotation_angle
 from affordagent.core.types import Verdict
 from affordagent.robot.sim.contacts import PhaseLog
+from affordagent.robot.sim.delivery_judge import CODES as DELIVERY_CODES
 
 LIFTED_M = 0.15
 SLIP_M = 0.005
@@ -39,12 +41,18 @@ class Gold:
 
 
 def judge_motion(
-    log: dict[str, PhaseLog], before: dict[str, Array], aimed_at: str | None, part: str | None, gold: Gold | None
+    log: dict[str, PhaseLog],
+    before: dict[str, Array],
+    aimed_at: str | None,
+    part: str | None,
+    gold: Gold | None,
+    delivered: Callable[[dict[str, float]], dict[str, bool]] | None = None,
 ) -> Verdict:
-    """Strict checks of an executed grasp.
+    """Strict checks of an executed grasp, and of what followed it.
 
     log: phases of `tools.execution`. before: T_base_body of the loose bodies before the motion. aimed_at: name of the
-    object the grasp was planned on (None: on nothing). part: asked for, None = any; `gold` overrules it.
+    object the grasp was planned on (None: on nothing). part: asked for, None = any; `gold` overrules it. delivered: the
+    checks of the delivery, see `delivery_judge`.
     """
     checks: dict[str, bool] = {}
     measured: dict[str, float] = {}
@@ -54,9 +62,11 @@ def judge_motion(
     checks |= _touch_checks(log, aimed_at, part, measured)
     checks |= _hold_checks(log, aimed_at, measured)
     checks["nothing_knocked"] = _nothing_knocked(log, before, aimed_at, measured)
-    failed = [name for name in CODES if not checks.get(name, True)]
+    checks |= {} if delivered is None else delivered(measured)
+    codes = CODES | DELIVERY_CODES
+    failed = [name for name in codes if not checks.get(name, True)]
     rounded = {name: round(value, 5) for name, value in measured.items()}
-    return Verdict(not failed, CODES[failed[0]] if failed else None, checks, rounded, "simulator")
+    return Verdict(not failed, codes[failed[0]] if failed else None, checks, rounded, "simulator")
 
 
 def _touch_checks(

@@ -4,15 +4,16 @@ emulated controller, which knows only the state that the emulator sends."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import mujoco
 import numpy as np
 
 from affordagent.core.geometry import Array, rigid
-from affordagent.core.types import FunctionalQuery, Mask, RgbdFrame, Verdict
+from affordagent.core.types import Delivery, FunctionalQuery, Mask, RgbdFrame, Verdict
 from affordagent.robot.sim.contacts import PhaseLog
+from affordagent.robot.sim.delivery_judge import TrueEnd, judge_delivery
 from affordagent.robot.sim.judge import Gold, judge_motion
 from affordagent.robot.sim.render import Renderer
 from affordagent.robot.sim.scene import Scene, build_spec
@@ -30,6 +31,14 @@ class TrueObject:
     mask: Mask
     part_mask: Mask
     T_base_object: Array
+
+
+@dataclass(frozen=True)
+class PlannedEnd:
+    """How the object was to be delivered. destination_mask: (H, W) of the thing to put it into, onto or beside."""
+
+    delivery: Delivery
+    destination_mask: Mask | None
 
 
 class SceneView:
@@ -98,15 +107,35 @@ class SceneView:
         return frozenset(o.name for o in self.scene.objects if o.category == category)
 
     def judge(
-        self, log: dict[str, PhaseLog], object_mask: Mask, query: FunctionalQuery, gold: Gold | None = None
+        self,
+        log: dict[str, PhaseLog],
+        object_mask: Mask,
+        query: FunctionalQuery,
+        gold: Gold | None = None,
+        planned: PlannedEnd | None = None,
     ) -> Verdict:
         """Strict checks of a motion that began in this state, see `robot.sim.judge`.
 
         log: what was touched on the way. object_mask: (H, W) of the object that was to be grasped. gold: what is known
-        to be right; otherwise it goes by the query.
+        to be right; otherwise it goes by the query. planned: how the object was to be delivered, None = held.
         """
         before = {o.name: _body_pose(self._data, o.name) for o in self.scene.objects}
-        return judge_motion(log, before, self._aimed_at(object_mask), query.part, gold or self._gold(query))
+        aimed_at, gold = self._aimed_at(object_mask), gold or self._gold(query)
+        if planned is None:
+            return judge_motion(log, before, aimed_at, query.part, gold)
+        handle = None
+        if planned.delivery.kind == "hand_over" and "handle_free" in query.constraints:  # held anywhere, the part free
+            handle, query = query.part, query.model_copy(update={"part": None})
+            gold = None if gold is None else replace(gold, part=None)
+        mask = planned.destination_mask
+        there = self._aimed_at(mask) if mask is not None and mask.any() else None
+        end = TrueEnd(planned.delivery, aimed_at, query.destination, there, self._labelled(aimed_at, handle))
+        delivered = partial(judge_delivery, log, before, self.scene, end)
+        return judge_motion(log, before, aimed_at, query.part, gold, delivered)
+
+    def _labelled(self, name: str | None, part: str | None) -> str | None:
+        """The part, where the object has one of that name to be judged by."""
+        return part if name is not None and part in self.scene.object(name).obj.parts else None
 
     def _gold(self, query: FunctionalQuery) -> Gold | None:
         """The objects that the query names, by category and colour; None when it names none the simulator knows. A part

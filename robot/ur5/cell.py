@@ -74,7 +74,9 @@ class Ur5Cell:
             raise RuntimeError("the cell is not open: use it in a with statement")
         return fresh(self._camera.look(), self.camera_config.stale_s)
 
-    def judge(self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery) -> Verdict:
+    def judge(
+        self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery, destination_mask: Mask | None = None
+    ) -> Verdict:
         """What the cell's own sensors can tell: the fingers did not close fully, the gripper's detection has not let
         go, the hand is up; checks that the gripper has no sensor for are left out. Whether it is the right thing and
         part they cannot tell."""

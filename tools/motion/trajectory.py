@@ -69,6 +69,16 @@ def _tcp_speed(start: Array, end: Array, arm: ArmName) -> float:
     return float((_quintic_rate(t) * np.linalg.norm(jacobians[:, :3] @ (end - start), axis=1)).max())
 
 
+def slowed(trajectory: JointTrajectory, tcp_speed_m_s: float, arm: ArmName = "UR5e") -> JointTrajectory:
+    """The same path, its time stretched so that the tcp keeps a lower speed; unchanged where it does already."""
+    chain = chain_of(arm)
+    rates = np.gradient(trajectory.positions, trajectory.times_s, axis=0)
+    linear = chain.jacobians(chain.links(trajectory.positions))[:, :3]
+    fastest_m_s = float(np.linalg.norm(np.einsum("kij,kj->ki", linear, rates), axis=1).max())
+    stretch = max(1.0, _TCP_GRID_ERROR * fastest_m_s / tcp_speed_m_s)
+    return JointTrajectory(trajectory.positions, stretch * trajectory.times_s)
+
+
 def _distinct(waypoints: Array) -> Array:
     kept = [waypoints[0]]
     for waypoint in waypoints[1:-1]:

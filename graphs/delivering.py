@@ -1,0 +1,92 @@
+"""What becomes of the object once it is held: where it is to be put, or how it is handed over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from affordagent.core.errors import StageFailure
+from affordagent.core.types import DeliveryGoal, Destination, FunctionalQuery, GraspPlan, PartMask
+from affordagent.graphs.stages import Done
+from affordagent.graphs.state import GraspState, Workbench
+from affordagent.tools import delivery, destination, handle_free
+
+
+def find_destination(bench: Workbench, state: GraspState) -> Done:
+    """The thing to put the object into, onto or beside. Blank masks stand for the table."""
+    there = bench.store.get("query").destination
+    if there.words == delivery.TABLE:
+        blank = np.zeros(bench.store.get("frame").depth_m.shape, bool)
+        bench.store.put("destination", PartMask(blank, blank, 1.0, "table"))
+        return Done("destination: anywhere free on the table", {"tool": "table"})
+    found = _look_for(bench, there)
+    bench.store.put("destination", found)
+    evidence = {"tool": found.tool, "confidence": found.confidence, **found.evidence}
+    return Done(f"destination: the {there.words}, by {found.tool}, {int(found.mask.sum())} px", evidence)
+
+
+def _look_for(bench: Workbench, there: Destination) -> PartMask:
+    frame, table, own = (bench.store.get(name) for name in ("frame", "table", "part_mask"))
+    if there.relation == "in" or destination.is_container(there):
+        found = destination.find_container(frame, table, there, own.object_mask, bench.limits.table_z_m)
+        if found is not None:
+            return found
+    if there.relation == "in":
+        message = f"I see no {there.words} that is open above: put it into view, or turn its opening up"
+        raise StageFailure("ground", "grounding.not_found", message)
+    query = destination.query_of(there)
+    found = None
+    for tool in (bench.grounder, bench.fallback):
+        try:
+            answer = destination.not_own(tool.find(frame, table, query), own.object_mask)
+        except StageFailure as failure:
+            if not failure.code.startswith("grounding."):
+                raise
+            continue
+        if answer is not None and (found is None or answer.confidence > found.confidence):
+            found = replace(answer, mask=answer.object_mask)
+        if found is not None and found.confidence >= bench.sure_above:
+            return found
+    if found is None or found.is_there < bench.present_above:
+        seen = "" if found is None else f": the best match is there with probability {found.is_there:.2f}, needed "
+        needed = "" if found is None else f"{bench.present_above:.2f}"
+        message = (
+            f"I see no {there.words} to put it {there.relation}{seen}{needed}. Name it otherwise, or put it into view"
+        )
+        raise StageFailure("ground", "grounding.not_found", message)
+    return found
+
+
+def delivery_goal(bench: Workbench) -> DeliveryGoal | None:
+    """Where the object is to go; None when it is only picked up."""
+    query: FunctionalQuery = bench.store.get("query")
+    cloud, frame = bench.store.get("cloud"), bench.store.get("frame")
+    if query.intent == "hand_over":
+        try:
+            bench.hand_over.check(bench.limits)
+        except ValueError as error:
+            raise StageFailure("plan", "planning.no_delivery", f"[hand_over] {error}") from error
+        return delivery.hand_over_goal(cloud, bench.hand_over, handle_free.is_free(bench.store.get("part_mask")))
+    if query.destination is None:
+        return None
+    there = bench.store.get("destination").object_mask
+    points = destination.base_points(frame, there) if there.any() else np.empty((0, 3))
+    return delivery.place_goal(
+        cloud, query.destination, points, destination.bare_table(frame, bench.store.get("table"))
+    )
+
+
+def said(query: FunctionalQuery, plan: GraspPlan, bench: Workbench) -> str:
+    """What will happen to the object, for a person who is asked before the motion."""
+    thing = query.object_words or query.category or "object"
+    if plan.delivery is None:
+        return f"The {thing} is picked up and held."
+    x, y, z = plan.delivery.T_base_tcp[:3, 3]
+    where = f"x {x:.2f}, y {y:.2f}, z {z:.2f} m"
+    if plan.delivery.kind == "hand_over":
+        wait_s = bench.hand_over.timeout_s
+        return f"The {thing} is held out to you at {where}, and let go when you pull, within {wait_s:.0f} s."
+    there = query.destination
+    assert there is not None
+    return f"The {thing} is put {there.relation} the {there.words}: the hand opens at {where}."
