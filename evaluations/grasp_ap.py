@@ -32,7 +32,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,7 +235,7 @@ def scene_of_cell(cell: SimCell) -> tuple[list[Thing], Array]:
     things = []
     for placed in cell.scene.objects:
         mesh = trimesh.util.concatenate([visual.mesh for visual in placed.obj.visuals])
-        things.append(Thing.of(mesh, poses[placed.name]))
+        things.append(Thing.of(cast("trimesh.Trimesh", mesh), poses[placed.name]))
     middle = np.mean([pose[:3, 3] for pose in poses.values()], axis=0)
     return things, rigid(np.eye(3), np.array([middle[0], middle[1], 0.0]))
 
