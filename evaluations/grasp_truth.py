@@ -20,20 +20,21 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affordagent.core.errors import StageFailure
+from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import Array, transform_points
 from affordagent.evaluations.statistics import rate
 from affordagent.evaluations.trials import Row, run_trials
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
 if TYPE_CHECKING:
-    from affordagent.core.types import Grasp, RgbdFrame, TableScene
+    from affordagent.core.types import Grasp, GraspSet, PartCloud, RgbdFrame, TableScene
     from affordagent.robot.sim.cell import SimCell
     from affordagent.robot.sim.view import TrueObject
     from affordagent.tools.grasping.backends import Backend
@@ -45,6 +46,7 @@ MIN_RAYS = 3  # fewer contacts on a pad are an edge that is grazed
 SAMPLE_M = 0.0012  # spacing of the surface points that are held against the hand
 EDGE = 1e-9  # of a triangle's sides: a ray that meets the edge of two must not pass between them
 SKIN_M = 0.001  # the boxes are hulls: so much of them may be touched
+PADS_M = 0.08  # no pad reaches farther from the tcp
 TOPS = (1, 5, 20)
 
 Reason = Literal[
@@ -76,6 +78,8 @@ class TrueSurfaces:
                 labels.append(np.full(len(faces), len(self._labels)))
                 self._labels.append((name, part))
         self._corners, self._label = np.concatenate(corners), np.concatenate(labels)  # (F, 3, 3), (F,)
+        self._middle = self._corners.mean(1)
+        self._radius = np.linalg.norm(self._corners - self._middle[:, None], axis=2).max(1, keepdims=True)
         self._points, self._owner = np.concatenate(points), np.concatenate(owners)
 
     def judge(self, grasp: Grasp, name: str, part: str, gripper: ParallelGripper = ROBOTIQ_2F85) -> Reason:
@@ -104,11 +108,10 @@ class TrueSurfaces:
         lowest = origin[2] - abs(R[2, 0]) * half_x - abs(R[2, 1]) * y_out + np.minimum(R[2, 2] * low, R[2, 2] * high)
         if (lowest < self.table_z_m).any():
             return "hits table"
-        reach = np.linalg.norm([half_x.max(), y_out.max(), np.abs([low, high]).max()])
-        near = np.flatnonzero((np.abs(self._points - origin) < reach).all(1))
-        x, y, z = ((self._points[near] - origin) @ R).T
-        x, y = np.abs(x)[:, None], np.abs(y)[:, None]
-        z = z[:, None]
+        x, y, z = ((self._points - origin) @ R).T
+        x, y = np.abs(x), np.abs(y)
+        near = np.flatnonzero((x < half_x.max()) & (y < y_out.max()) & (z > low.min()) & (z < high.max()))
+        x, y, z = (v[near, None] for v in (x, y, z))
         depth = np.minimum(np.minimum(half_x - x, np.minimum(y - y_in, y_out - y)), np.minimum(z - low, high - z))
         hit = self._owner[near[depth.max(1) > SKIN_M]]
         if len(hit) == 0:
@@ -119,7 +122,8 @@ class TrueSurfaces:
         self, grasp: Grasp, sign: float, opening_m: float, gripper: ParallelGripper
     ) -> tuple[Array, Array, NDArray[np.int_]]:
         """Where the pad at `sign` * y touches: points and outward normals (K, 3), tcp frame; labels (K,)."""
-        triangles = (self._corners - grasp.T_base_tcp[:3, 3]) @ grasp.T_base_tcp[:3, :3]
+        around = np.flatnonzero((np.abs(self._middle - grasp.T_base_tcp[:3, 3]) < self._radius + PADS_M).all(1))
+        triangles = (self._corners[around] - grasp.T_base_tcp[:3, 3]) @ grasp.T_base_tcp[:3, :3]
         tip = float(gripper.tip_past_tcp_m(grasp.width_m))
         half, reach_m = gripper.pad_width_m / 2, opening_m / 2 + SKIN_M
         low, high = np.array([-half, -reach_m, tip - gripper.pad_length_m]), np.array([half, reach_m, tip])
@@ -132,7 +136,7 @@ class TrueSurfaces:
         touching = np.isfinite(y) & (travel < travel.min(initial=np.inf) + TOUCH_M)
         a, b, c = triangles[face[touching]].swapaxes(0, 1)
         points = np.stack([rays[touching, 0], y[touching], rays[touching, 1]], -1)
-        return points, _unit(np.cross(b - a, c - a)), self._label[near[face[touching]]]
+        return points, _unit(np.cross(b - a, c - a)), self._label[around[near[face[touching]]]]
 
 
 def _unit(v: Array) -> Array:
@@ -174,16 +178,19 @@ def surfaces_of(cell: SimCell) -> TrueSurfaces:
 
 @dataclass(frozen=True)
 class Trial:
-    """One scene, every thing of it the target once. backend: see `tools.grasping.backends.open_backend`."""
+    """One scene, every thing of it the target once. backend: see `tools.grasping.backends.open_backend`. raw: what the
+    backend's network says itself, in its own order: not refined, filtered or ranked here."""
 
     scene: str
     seed: int
     noise: bool
     backend: str = "antipodal"
+    raw: bool = False
 
     @property
     def key(self) -> str:
-        return f"{self.scene}-{self.seed}{'-noise' if self.noise else ''}-{self.backend}"
+        noise, raw = "-noise" if self.noise else "", "-raw" if self.raw else ""
+        return f"{self.scene}-{self.seed}{noise}-{self.backend}{raw}"
 
 
 def run_trial(trial: Trial) -> Row:
@@ -202,7 +209,7 @@ def run_trial(trial: Trial) -> Row:
         table = find_objects(frame)
         for thing in truth:
             start = time.process_time()
-            outcome = _propose(frame, table, thing, backend)
+            outcome = _propose(frame, table, thing, backend, trial.raw)
             cpu_s = time.process_time() - start
             target = {"name": thing.name, "category": thing.category, "part": thing.part, "cpu_s": round(cpu_s, 4)}
             target |= {"held_out": thing.category in HELD_OUT, "valid_depth": outcome.valid_fraction}
@@ -218,17 +225,41 @@ class Proposed:
     valid_fraction: float
 
 
-def _propose(frame: RgbdFrame, table: TableScene, thing: TrueObject, backend: Backend) -> Proposed:
+def _propose(frame: RgbdFrame, table: TableScene, thing: TrueObject, backend: Backend, raw: bool) -> Proposed:
     from affordagent.core.types import PartMask
     from affordagent.tools.depth_projection import lift
     from affordagent.tools.grasping.propose import propose
 
     try:
         cloud = lift(frame, table, PartMask(thing.part_mask, thing.mask, 1.0, "truth"))
-        grasps = propose(cloud, backend=backend, frame=frame)
+        grasps = _as_proposed(frame, cloud, backend) if raw else propose(cloud, backend=backend, frame=frame)
     except StageFailure as failure:
         return Proposed([], failure.code, 0.0)
     return Proposed(grasps, None, round(cloud.valid_fraction, 3))
+
+
+def _as_proposed(
+    frame: RgbdFrame, cloud: PartCloud, backend: Backend, gripper: ParallelGripper = ROBOTIQ_2F85
+) -> GraspSet:
+    """A network's own grasps on the part in its own order: our hand with its tips where its hand has them, as wide open
+    as it goes, since the networks' widths are poor.
+
+    Raises:
+        StageFailure: as the backend's `proposals`, or grasp.none.
+        AffordAgentError: the backend is none of a network.
+    """
+    from affordagent.core.types import GraspSet
+    from affordagent.tools.grasping.graspgen import GraspGenBackend
+    from affordagent.tools.grasping.learned import ContactGraspNetBackend, GraspNetBaselineBackend
+
+    if not isinstance(backend, ContactGraspNetBackend | GraspNetBaselineBackend | GraspGenBackend):
+        raise AffordAgentError(f"{backend.name} is no network: it has no grasps of its own to be judged raw")
+    T, _ = backend.proposals(frame, cloud, np.random.default_rng(0))
+    if len(T) == 0:
+        raise StageFailure("propose", "grasp.none", f"{backend.name} has no grasp on the part")
+    width_m = np.full(len(T), gripper.max_width_m)
+    T[:, :3, 3] -= gripper.tip_past_tcp_m(width_m)[:, None] * T[:, :3, 2]
+    return GraspSet(T, width_m, np.linspace(1, 0, len(T)), {}, gripper.name, backend.name)
 
 
 def summary(rows: Iterable[Row]) -> Row:
@@ -287,16 +318,21 @@ def main() -> None:
     )
     parser.add_argument("--noise", choices=("off", "on", "both"), default="both", help="of the depth sensor")
     parser.add_argument("--backend", default="antipodal", help="who proposes, as in the setting `grasps`")
+    parser.add_argument("--raw", action="store_true", help="judge what a network itself says, on the part, unrefined")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for trials.jsonl; a restart goes on")
     args = parser.parse_args()
     noises = {"off": [False], "on": [True], "both": [False, True]}[args.noise]
-    trials = [Trial(scene, seed, n, args.backend) for n in noises for scene in args.scenes for seed in args.seeds]
+    cases = product(noises, args.scenes, args.seeds)
+    trials = [Trial(scene, seed, noise, args.backend, args.raw) for noise, scene, seed in cases]
     rows = run_trials(trials, args.out / "trials.jsonl", run_trial, args.workers)
     for noise in noises:
         for scene in args.scenes:
             chosen = [row for row in rows if row["scene"] == scene and row["noise"] == noise]
-            print_summary(f"{args.backend}, {scene}{', with depth noise' if noise else ''}", summary(chosen))
+            print_summary(
+                f"{args.backend}{' raw' if args.raw else ''}, {scene}{', with depth noise' if noise else ''}",
+                summary(chosen),
+            )
 
 
 if __name__ == "__main__":

@@ -295,7 +295,7 @@ def test_graspgen_by_its_own_protocol():
         backend.load()
         assert backend.gripper_name() == "franka_panda"
         found = propose(cloud, backend=backend)
-        best_first = backend.proposals(cloud, np.random.default_rng(0))
+        best_first, _ = backend.proposals(None, cloud, np.random.default_rng(0))
     request = asked[0]
     assert request["action"] == "infer"
     assert request["point_cloud"].dtype == np.float32
@@ -328,7 +328,7 @@ def array(values):
 )
 def test_what_a_server_may_answer_wrongly(infer, message):
     with graspgen_server(graspgen(infer)) as url, pytest.raises(StageFailure, match=message) as e:
-        GraspGenBackend(url, timeout_s=10).proposals(bar_cloud(), np.random.default_rng(0))
+        GraspGenBackend(url, timeout_s=10).proposals(None, bar_cloud(), np.random.default_rng(0))
     assert e.value.code == "tool.unavailable"
     assert e.value.evidence["server"] == url
 

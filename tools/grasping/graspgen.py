@@ -28,6 +28,7 @@ from affordagent.tools.grasping.refine import refine, tips_of
 DEPTH_M = {"franka_panda": 0.10527314, "robotiq_2f_140": 0.195, "robotiq_2f_85": 0.12992}
 MOST_POINTS, MOST_GRASPS = 4096, 2000
 ASKED_GRASPS = 200
+HELLO_S = 3.0
 MOST_BYTES = 16 * 2**20
 INSTALL = "pip install 'affordagent[graspgen]'"
 
@@ -35,7 +36,8 @@ INSTALL = "pip install 'affordagent[graspgen]'"
 class GraspGenBackend:
     """The object's points are sent, in the base frame; of the grasps that come back those on the part are refined.
 
-    url: "tcp://HOST:PORT". timeout_s: for one answer; nothing is asked twice.
+    url: "tcp://HOST:PORT". timeout_s: for grasps; HELLO_S at most for the first question, which asks for the gripper.
+    Nothing is asked twice.
     """
 
     name = "graspgen"
@@ -63,7 +65,7 @@ class GraspGenBackend:
         Raises:
             StageFailure: ("propose", tool.unavailable): no answer, or a gripper that is not known here.
         """
-        name = self._ask({"action": "metadata"}).get("gripper_name")
+        name = self._ask({"action": "metadata"}, min(HELLO_S, self.timeout_s)).get("gripper_name")
         if name not in DEPTH_M:
             raise self._unavailable(f"grasps with {name!r}; start it for one of {', '.join(DEPTH_M)}")
         return str(name)
@@ -77,11 +79,12 @@ class GraspGenBackend:
         rng: np.random.Generator,
     ) -> Candidates:
         """See `backends.Backend`; also tool.unavailable where the server fails."""
-        poses = self.proposals(cloud, rng)
-        return refine(poses, part, gripper, cloud.table_z_m, self.name, len(poses))
+        T_base_tip, found = self.proposals(frame, cloud, rng)
+        return refine(T_base_tip, part, gripper, cloud.table_z_m, self.name, found)
 
-    def proposals(self, cloud: PartCloud, rng: np.random.Generator) -> Array:
-        """(G, 4, 4) fingertip poses on the object in the base frame (see `refine`), most confident first.
+    def proposals(self, frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator) -> tuple[Array, int]:
+        """(G, 4, 4) fingertip poses on the object in the base frame (see `refine`), most confident first, and how many
+        there are; the frame is not needed.
 
         Raises:
             StageFailure: ("propose", tool.unavailable).
@@ -89,7 +92,7 @@ class GraspGenBackend:
         depth_m = DEPTH_M[self.gripper_name()]
         points = cloud.object[rng.permutation(len(cloud.object))[:MOST_POINTS]].astype(np.float32)
         asked = {"point_cloud": _packed(points), "num_grasps": ASKED_GRASPS, "grasp_threshold": -1.0}
-        reply = self._ask({"action": "infer", **asked, "topk_num_grasps": ASKED_GRASPS})
+        reply = self._ask({"action": "infer", **asked, "topk_num_grasps": ASKED_GRASPS}, self.timeout_s)
         grasps, confidences = self._array(reply, "grasps", (4, 4)), self._array(reply, "confidences", ())
         if len(grasps) != len(confidences):
             raise self._unavailable(f"answers with {len(grasps)} grasps and {len(confidences)} confidences")
@@ -98,9 +101,9 @@ class GraspGenBackend:
                 check_rigid(grasp, f"grasp {i}", tolerance=1e-2)
         except ValueError as error:
             raise self._unavailable(f"answers with a malformed pose: {error}") from error
-        return tips_of(grasps[np.argsort(-confidences, kind="stable")], depth_m)
+        return tips_of(grasps[np.argsort(-confidences, kind="stable")], depth_m), len(grasps)
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """The reply to one request, on a socket of its own: one that timed out cannot be used again."""
         import msgpack
         import zmq
@@ -111,10 +114,8 @@ class GraspGenBackend:
             try:
                 socket.connect(self.url)
                 socket.send(msgpack.packb(request))
-                if not socket.poll(int(1e3 * self.timeout_s)):
-                    raise self._unavailable(
-                        f"gives no answer within {self.timeout_s:g} s; look at host, port, firewall"
-                    )
+                if not socket.poll(int(1e3 * timeout_s)):
+                    raise self._unavailable(f"gives no answer within {timeout_s:g} s; look at host, port, firewall")
                 reply = msgpack.unpackb(socket.recv(), raw=False, object_hook=_unpacked)
             except zmq.ZMQError as error:
                 raise self._unavailable(f"cannot be asked: {error}") from error
