@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,15 +42,35 @@ class CameraIntrinsics:
 
     def back_project(self, depth_m: NDArray[np.floating]) -> Array:
         """(H, W) depth -> (H, W, 3) points in the camera frame; rows of zeros where depth is 0."""
-        v, u = np.mgrid[: self.height, : self.width]
-        z = np.asarray(depth_m, np.float64)
-        return np.stack([(u - self.cx) / self.fx * z, (v - self.cy) / self.fy * z, z], axis=-1)
+        points = np.empty((self.height, self.width, 3))
+        points[..., 2] = depth_m
+        z = points[..., 2]
+        np.multiply(((np.arange(self.width) - self.cx) / self.fx)[None, :], z, out=points[..., 0])
+        np.multiply(((np.arange(self.height) - self.cy) / self.fy)[:, None], z, out=points[..., 1])
+        return points
 
     def back_project_pixels(self, depth_m: NDArray[np.floating], pixels: NDArray[np.integer]) -> Array:
         """(H, W) depth, (N,) places in the raveled picture -> (N, 3) points in the camera frame, as `back_project`."""
-        v, u = np.divmod(pixels, self.width)
-        z = depth_m.ravel()[pixels].astype(np.float64)
-        return np.stack([(u - self.cx) / self.fx * z, (v - self.cy) / self.fy * z, z], axis=-1)
+        v = pixels // self.width
+        points = np.empty((len(pixels), 3))
+        points[:, 2] = depth_m.ravel()[pixels]
+        z = points[:, 2]
+        np.multiply((pixels - v * self.width - self.cx) / self.fx, z, out=points[:, 0])
+        np.multiply((v - self.cy) / self.fy, z, out=points[:, 1])
+        return points
+
+    def back_project_mask(self, depth_m: NDArray[np.floating], mask: NDArray[np.bool_]) -> Array:
+        """(H, W) depth, (H, W) mask -> (N, 3) camera-frame points of the mask's pixels that have depth, row by row."""
+        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+        depth = depth_m[y : y + height, x : x + width]
+        wanted = mask[y : y + height, x : x + width] & (depth > 0)
+        slope_u = (np.arange(x, x + width) - self.cx) / self.fx
+        slope_v = (np.arange(y, y + height) - self.cy) / self.fy
+        points = np.empty((np.count_nonzero(wanted), 3))
+        points[:, 2] = depth[wanted]
+        np.multiply(np.broadcast_to(slope_u, wanted.shape)[wanted], points[:, 2], out=points[:, 0])
+        np.multiply(np.repeat(slope_v, wanted.sum(1)), points[:, 2], out=points[:, 1])
+        return points
 
     def project(self, points_camera: Array) -> Array:
         """(N, 3) camera-frame points -> (N, 2) image coordinates (u, v)."""

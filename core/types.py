@@ -154,7 +154,8 @@ class PartCloud:
     part: (N, 3) points of the part. part_normals: (N, 3) unit, towards the camera. object: (M, 3) points of the whole
     object (the part among them). obstacles: (K, 3) everything else that was seen above the table, the table excluded.
     table_z_m: height of the table under the object. camera_position: (3,). valid_fraction: share of the mask's pixels
-    that had a usable depth.
+    that had a depth. filled_fraction: share of them that had none and were filled in from their surroundings.
+    table_fraction: share of the depths under the mask that are the table's and were left out.
     """
 
     part: Array
@@ -164,6 +165,8 @@ class PartCloud:
     table_z_m: float
     camera_position: Array
     valid_fraction: float
+    filled_fraction: float = 0.0
+    table_fraction: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,16 @@ def test_single_pixels_are_back_projected_like_the_picture():
     np.testing.assert_array_equal(CAMERA.back_project_pixels(depth, some), whole[some])
 
 
+def test_a_mask_gives_the_points_of_its_pixels_that_have_depth():
+    rng = np.random.default_rng(0)
+    depth = (rng.uniform(0.3, 2, (48, 64)) * (rng.random((48, 64)) < 0.7)).astype(np.float32)
+    mask = rng.random((48, 64)) < 0.3
+    points = CAMERA.back_project_mask(depth, mask)
+    np.testing.assert_array_equal(points, CAMERA.back_project(depth)[mask & (depth > 0)])
+    assert points.dtype == np.float64
+    assert CAMERA.back_project_mask(depth, np.zeros_like(mask)).shape == (0, 3)
+
+
 @pytest.mark.parametrize("change", [{"fx": 0.0}, {"fy": -5.0}, {"cx": 900.0}, {"width": 0}, {"fx": float("nan")}])
 def test_bad_intrinsics_are_refused(change):
     fields = {"width": 64, "height": 48, "fx": 60.0, "fy": 62.0, "cx": 31.5, "cy": 23.5, **change}

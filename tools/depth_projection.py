@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array, transform_points
 from affordagent.core.types import Mask, PartCloud, PartMask, RgbdFrame, TableScene
+from affordagent.tools.depth_holes import fill_holes
 from affordagent.tools.table import noise_sigma
 
 MIN_POINTS = 30
 MIN_VALID = 0.15  # of the mask's pixels
 ABOVE_TABLE_M = 0.002  # lower points of a mask are table
-NOISY_M = 0.008  # median departure from the neighbourhood
+TABLE_SIGMAS = 1.5  # of the noise: what a table pixel's neighbourhood may seem to rise above the table
+NOISY_M = 0.005  # median departure from the neighbourhood
+MOST_TABLE = 0.7  # of the part's depths
 OBSTACLE_VOXEL_M = 0.004
 OWN_SHARE = 0.7  # of a proposal under the object's mask: the rest of it is the same object
 PART_VOXEL_M = 0.0015
@@ -31,13 +35,15 @@ def lift(frame: RgbdFrame, scene: TableScene, part: PartMask, reach_m: float = R
 
     reach_m: of the hand from the base's axis; nothing further away is an obstacle.
 
-    The mask's rim (1 px) is dropped where enough remains, as are flying pixels and table points. Obstacles are all
-    other points above the table within reach of the arm; the arm itself is assumed out of view.
+    The mask's rim (1 px) is dropped where enough remains, as are flying pixels, and the table where it shows under the
+    mask: beside the part, through its loops, or through glass. Small holes in smooth surfaces are filled
+    (`depth_holes`). Obstacles are all other points above the table within reach of the arm; the arm itself is assumed
+    out of view.
 
     Raises:
         StageFailure: ("lift", code): calibration.pose (no T_base_camera), grounding.empty_mask, depth.hole (under 15 %
-            of the mask or 30 points have depth), depth.transparent (the depth is that of the table behind),
-            depth.noisy (neighbouring depths differ by more than 8 mm in the median).
+            of the mask or 30 points have depth), depth.transparent (over 70 % of the depths are those of the table
+            behind), depth.noisy (neighbouring depths differ by more than 5 mm in the median).
     """
     if frame.T_base_camera is None:
         raise StageFailure(
@@ -45,14 +51,17 @@ def lift(frame: RgbdFrame, scene: TableScene, part: PartMask, reach_m: float = R
         )
     if not part.mask.any():
         raise StageFailure("lift", "grounding.empty_mask", "the part mask is blank: ground again")
-    valid = frame.depth_m > 0
-    fraction = float(valid[part.mask].mean())
-    _check_holes(fraction, int((part.mask & valid).sum()))
-    _check_noise(frame, part.mask & valid)
-    points = frame.camera.back_project(frame.depth_m)  # (H, W, 3)
-    usable = valid & (scene.height_m > ABOVE_TABLE_M) & ~flying(frame.depth_m)
-    _check_transparent(scene, part.mask & valid)
-    part_points = _cleaned(points[_inner(part.mask) & usable])
+    measured = part.mask & (frame.depth_m > 0)
+    fraction = float(measured.sum() / part.mask.sum())
+    _check_holes(fraction, int(measured.sum()))
+    _check_noise(frame.depth_m, measured)
+    sigma_m = noise_sigma(scene.height_m, frame.depth_m)
+    table = _table_under(measured, scene.height_m, sigma_m)
+    table_fraction = _check_transparent(scene, measured, table)
+    sound = (scene.height_m > ABOVE_TABLE_M) & ~flying(frame.depth_m) & ~table
+    whole = _whole(scene, part)
+    depth_m, filled = fill_holes(frame.depth_m, whole, sound, sigma_m, frame.camera)
+    part_points = _cleaned(frame.camera.back_project_mask(depth_m, _inner(part.mask) & (sound | filled)))
     if len(part_points) < MIN_POINTS:
         raise StageFailure(
             "lift",
@@ -64,18 +73,19 @@ def lift(frame: RgbdFrame, scene: TableScene, part: PartMask, reach_m: float = R
         )
     part_points = voxel_downsample(part_points, PART_VOXEL_M)
     normals = normals_towards_camera(part_points)
-    whole = _whole(scene, part)
-    object_points = voxel_downsample(_cleaned(points[_inner(whole) & usable]), OBJECT_VOXEL_M)
-    object_points = np.concatenate([object_points, part_points])
+    object_points = _cleaned(frame.camera.back_project_mask(depth_m, _inner(whole) & (sound | filled)))
+    object_points = np.concatenate([voxel_downsample(object_points, OBJECT_VOXEL_M), part_points])
     T = frame.T_base_camera
     return PartCloud(
         part=transform_points(T, part_points),
         part_normals=normals @ T[:3, :3].T,
         object=transform_points(T, object_points),
-        obstacles=_obstacles(frame, scene, whole, points, usable, reach_m),
+        obstacles=_obstacles(frame, scene, whole, sound, sigma_m, reach_m),
         table_z_m=_table_z(T, scene.plane_camera, object_points.mean(0)),
         camera_position=T[:3, 3].copy(),
         valid_fraction=fraction,
+        filled_fraction=float(filled[part.mask].mean()),
+        table_fraction=table_fraction,
     )
 
 
@@ -148,10 +158,17 @@ def _check_holes(fraction: float, count: int) -> None:
     )
 
 
-def _check_noise(frame: RgbdFrame, mask: Mask) -> None:
+def _local_median(image: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+    """(N,) for each pixel of the mask the median of those of the mask among the 5 x 5 round it: nothing of what lies
+    beside a thin part, nor of its holes."""
+    padded = np.pad(np.where(mask, image, np.float32(np.inf)), 2, constant_values=np.inf)
+    near = np.sort(sliding_window_view(padded, (5, 5))[mask].reshape(-1, 25), axis=1)
+    return near[np.arange(len(near)), (np.isfinite(near).sum(1) - 1) // 2]
+
+
+def _check_noise(depth_m: NDArray[np.float32], mask: Mask) -> None:
     """Depths of a surface agree with their neighbourhood's median; those of noise do not."""
-    smooth = cv2.medianBlur(frame.depth_m, 5)
-    departure = float(np.median(np.abs(frame.depth_m - smooth)[mask]))
+    departure = float(np.median(np.abs(depth_m[mask] - _local_median(depth_m, mask))))
     if departure > NOISY_M:
         raise StageFailure(
             "lift",
@@ -162,17 +179,27 @@ def _check_noise(frame: RgbdFrame, mask: Mask) -> None:
         )
 
 
-def _check_transparent(scene: TableScene, mask: Mask) -> None:
-    """A mask whose depth is the table's, or lies below it, belongs to glass, or to nothing."""
-    on_table = float((scene.height_m[mask] < ABOVE_TABLE_M).mean())
-    if on_table > 0.7:
+def _table_under(mask: Mask, height_m: NDArray[np.float32], sigma_m: NDArray[np.float32]) -> Mask:
+    """(H, W) pixels of the mask that show the table, by the height of their neighbourhood: single noisy depths rise
+    above it."""
+    out = np.zeros_like(mask)
+    out[mask] = _local_median(height_m, mask) < np.maximum(ABOVE_TABLE_M, TABLE_SIGMAS * sigma_m[mask])
+    return out
+
+
+def _check_transparent(scene: TableScene, mask: Mask, table: Mask) -> float:
+    """The share of a mask's depths that are the table's, or lie below it. When most do, it belongs to glass, or to
+    nothing."""
+    on_table = float((table | (scene.height_m < ABOVE_TABLE_M))[mask].mean())
+    if on_table > MOST_TABLE:
         raise StageFailure(
             "lift",
             "depth.transparent",
-            f"{on_table:.0%} of the part's depths are those of the table behind it, limit 70%: glass, or too flat for "
-            "this camera; put something opaque there",
+            f"{on_table:.0%} of the part's depths are those of the table behind it, limit {MOST_TABLE:.0%}: glass, or "
+            "too flat for this camera; put something opaque there",
             on_table=round(on_table, 3),
         )
+    return on_table
 
 
 def check_table_height(table_z_m: float, stated_z_m: float) -> None:
@@ -192,12 +219,14 @@ def check_table_height(table_z_m: float, stated_z_m: float) -> None:
         )
 
 
-def _obstacles(frame: RgbdFrame, scene: TableScene, own: Mask, points: Array, usable: Mask, reach_m: float) -> Array:
+def _obstacles(
+    frame: RgbdFrame, scene: TableScene, own: Mask, sound: Mask, sigma_m: NDArray[np.float32], reach_m: float
+) -> Array:
     """(K, 3) base-frame points above the table that are not the object."""
     assert frame.T_base_camera is not None
     own = cv2.dilate(own.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # the object's blurred rim is no obstacle
-    clear = np.maximum(0.006, 4 * noise_sigma(scene.height_m, frame.depth_m))
-    base = transform_points(frame.T_base_camera, points[usable & ~own & (scene.height_m > clear)])
+    others = sound & ~own & (scene.height_m > np.maximum(0.006, 4 * sigma_m))
+    base = transform_points(frame.T_base_camera, frame.camera.back_project_mask(frame.depth_m, others))
     radius = np.linalg.norm(base[:, :2], axis=1)
     near = (radius > REACH_M[0]) & (radius < reach_m) & (base[:, 2] < OBSTACLE_TOP_M)
     return _cleaned(voxel_downsample(base[near], OBSTACLE_VOXEL_M), 0.015, 3)
