@@ -271,7 +271,7 @@ class TestRefusals:
         assert refusal(quick).code == "safety.joint_speed"
         assert "limit 1.050" in refusal(quick).message
         wrist = joint_motion(np.stack([LOOK_Q, LOOK_Q + [0, 0, 0, 0, 0, 0.01]]), LIMITS)
-        assert refusal(JointTrajectory(wrist.positions, 0.9 * wrist.times_s)).code == "safety.joint_acceleration"
+        assert refusal(JointTrajectory(wrist.positions, 0.6 * wrist.times_s)).code == "safety.joint_acceleration"
 
     def test_a_line_between_two_points_is_a_jerk(self) -> None:
         result = refusal(JointTrajectory(np.stack([LOOK_Q, LOOK_Q + 0.3]), np.array([0.0, 3.0])))

@@ -1,12 +1,13 @@
 """When the arm is where: joint paths become timed positions within speed and acceleration limits.
 
-Every piece follows s(t) = 10 t^3 - 15 t^4 + 6 t^5, the quintic from rest to rest with zero acceleration at both ends,
-stretched until no limit is exceeded.
+Every piece goes from rest to rest along its path, which it never leaves: Ruckig (Berscheid and Kroeger, "Jerk-limited
+Real-time Trajectory Generation with Arbitrary Target States", RSS 2021) times the way along it, one degree of freedom.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import ruckig
 from scipy.interpolate import CubicSpline
 
 from affordagent.core.geometry import Array
@@ -17,26 +18,32 @@ from affordagent.robot.limits import MotionLimits
 
 SAMPLE_S = 0.008
 SAME_RAD = 1e-4
-_MAX_SPEED, _MAX_ACCELERATION = 1.875, 10 / np.sqrt(3)  # of the quintic over one second and one unit
+_RAMP_SHARE = 0.25  # of the time to reach full speed, in which the acceleration rises: bounds the jerk
+_LINE_RAMP_M, _SHORTEST_M = 0.025, 1e-4  # a straight line is at its speed after about half of the first
 _ROUNDING = 1.0 + 1e-6
 _TCP_GRID, _TCP_GRID_ERROR = 200, 1.002
 
 
-def _quintic(t: Array) -> Array:
-    return t**3 * (10 + t * (-15 + 6 * t))
+def _way(speed: float, acceleration: float) -> ruckig.Trajectory:
+    """From 0 to 1, at rest at both ends, as fast as the two limits and the jerk that follows from them allow."""
+    given, found = ruckig.InputParameter(1), ruckig.Trajectory(1)
+    given.target_position = [1.0]
+    given.max_velocity, given.max_acceleration = [speed], [acceleration]
+    given.max_jerk = [acceleration**2 / (_RAMP_SHARE * speed)]
+    result = ruckig.Ruckig(1).calculate(given, found)
+    assert result in (ruckig.Result.Working, ruckig.Result.Finished), result  # limits above 0 always have a solution
+    return found
 
 
-def _quintic_rate(t: Array) -> Array:
-    return 30 * t**2 * (1 - t) ** 2
+def _along(way: ruckig.Trajectory, times_s: Array) -> tuple[Array, Array, Array]:
+    """Position, speed and acceleration (N,) at times (N,)."""
+    s, ds, dds = np.array([way.at_time(float(t)) for t in times_s])[:, :, 0].T
+    return s, ds, dds
 
 
-def _timed(path: CubicSpline | None, ends: Array, duration_s: float) -> tuple[Array, Array]:
-    count = max(2, int(np.ceil(duration_s / SAMPLE_S)) + 1)
-    times = np.linspace(0.0, duration_s, count)
-    s = _quintic(times / duration_s)
-    positions = ends[0] + s[:, None] * (ends[1] - ends[0]) if path is None else path(s)
-    positions[0], positions[-1] = ends
-    return times, positions
+def _times(duration_s: float) -> Array:
+    """(N,) at most SAMPLE_S apart."""
+    return np.linspace(0.0, duration_s, max(2, int(np.ceil(duration_s / SAMPLE_S)) + 1))
 
 
 def joint_motion(waypoints: Array, limits: MotionLimits, arm: ArmName = "UR5e") -> JointTrajectory:
@@ -48,25 +55,24 @@ def joint_motion(waypoints: Array, limits: MotionLimits, arm: ArmName = "UR5e") 
     kept = _distinct(waypoints)
     times, positions = [np.zeros(1)], [kept[:1]]
     for start, end in zip(kept[:-1], kept[1:], strict=True):
-        span = float(np.abs(end - start).max())
-        duration_s = _ROUNDING * max(
-            _MAX_SPEED * span / limits.joint_speed_rad_s,
-            float(np.sqrt(_MAX_ACCELERATION * span / limits.joint_acceleration_rad_s2)),
-            _TCP_GRID_ERROR * _tcp_speed(start, end, arm) / limits.tcp_speed_m_s,
-            SAMPLE_S,
-        )
-        t, q = _timed(None, np.stack([start, end]), duration_s)
+        span = max(SAME_RAD, float(np.abs(end - start).max()))
+        tcp_m = _TCP_GRID_ERROR * _tcp_m(start, end, arm)
+        speed = min(limits.joint_speed_rad_s / span, limits.tcp_speed_m_s / tcp_m) / _ROUNDING
+        way = _way(speed, limits.joint_acceleration_rad_s2 / span / _ROUNDING**2)
+        t = _times(way.duration)
+        q = start + _along(way, t)[0][:, None] * (end - start)
+        q[-1] = end
         times.append(times[-1][-1] + t[1:])
         positions.append(q[1:])
     return JointTrajectory(np.concatenate(positions), np.concatenate(times))
 
 
-def _tcp_speed(start: Array, end: Array, arm: ArmName) -> float:
-    """Highest tcp speed, m/s, of a straight joint segment in one second."""
+def _tcp_m(start: Array, end: Array, arm: ArmName) -> float:
+    """Highest tcp speed, metres per whole segment, of a straight joint segment."""
     t = np.linspace(0.0, 1.0, _TCP_GRID)
     chain = chain_of(arm)
-    jacobians = chain.jacobians(chain.links(start + _quintic(t)[:, None] * (end - start)))
-    return float((_quintic_rate(t) * np.linalg.norm(jacobians[:, :3] @ (end - start), axis=1)).max())
+    jacobians = chain.jacobians(chain.links(start + t[:, None] * (end - start)))
+    return max(1e-9, float(np.linalg.norm(jacobians[:, :3] @ (end - start), axis=1).max()))
 
 
 def slowed(trajectory: JointTrajectory, tcp_speed_m_s: float, arm: ArmName = "UR5e") -> JointTrajectory:
@@ -92,20 +98,19 @@ def _distinct(waypoints: Array) -> Array:
 def cartesian_motion(waypoints: Array, length_m: float, limits: MotionLimits) -> JointTrajectory:
     """One smooth motion through (N, 6) closely spaced joints of a straight tcp line of `length_m`, evenly spaced on it.
 
-    Spline between the joints; speed and acceleration of joints and the tcp's speed are bounded on a dense grid.
+    Spline between the joints; speed and acceleration of the joints and the tcp's speed are bounded on a dense grid.
     """
     path = CubicSpline(np.linspace(0.0, 1.0, len(waypoints)), waypoints)
-    t = np.linspace(0.0, 1.0, 40 * len(waypoints))
-    s, ds, dds = _quintic(t), _quintic_rate(t), 60 * t * (1 - t) * (1 - 2 * t)
-    speed = path(s, 1) * ds[:, None]
-    acceleration = path(s, 2) * ds[:, None] ** 2 + path(s, 1) * dds[:, None]
-    duration_s = _ROUNDING * max(
-        float(np.abs(speed).max()) / limits.joint_speed_rad_s,
-        float(np.sqrt(np.abs(acceleration).max() / limits.joint_acceleration_rad_s2)),
-        _MAX_SPEED * length_m / limits.approach_speed_m_s,
-        SAMPLE_S,
-    )
-    times, positions = _timed(path, waypoints[[0, -1]], 1.001 * duration_s)
+    length_m = max(length_m, _SHORTEST_M)
+    rate = limits.approach_speed_m_s / length_m
+    way = _way(rate, rate**2 * length_m / _LINE_RAMP_M)
+    s, ds, dds = (column[:, None] for column in _along(way, np.linspace(0.0, way.duration, 40 * len(waypoints))))
+    speed = np.abs(path(s[:, 0], 1) * ds).max() / limits.joint_speed_rad_s
+    acceleration = np.abs(path(s[:, 0], 2) * ds**2 + path(s[:, 0], 1) * dds).max() / limits.joint_acceleration_rad_s2
+    stretch = 1.001 * max(1.0, float(speed), float(np.sqrt(acceleration)))
+    times = _times(stretch * way.duration)
+    positions = path(_along(way, times / stretch)[0])
+    positions[0], positions[-1] = waypoints[[0, -1]]
     return JointTrajectory(positions, times)
 
 
