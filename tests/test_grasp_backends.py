@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from affordagent.agent.cli import main
+from affordagent.agent.session import Tools
+from affordagent.agent.settings import Settings
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import invert, look_at, rigid, transform_points
@@ -409,3 +411,10 @@ def test_a_runs_grasps_as_a_file(tmp_path, capsys):
     np.testing.assert_allclose([g.T_base_tcp for g in read], own.T_base_tcp, atol=1e-5)
     assert main(["grasps", str(tmp_path / "run"), "--npy", str(tmp_path / "base.npy"), "--base"]) == 0
     np.testing.assert_allclose([g.T_base_tcp for g in load_npy(tmp_path / "base.npy")], own.T_base_tcp, atol=1e-5)
+
+
+def test_the_setting_reaches_the_tools():
+    assert isinstance(Tools(grasps=Settings().grasps).grasp_backend, Antipodal)
+    assert Tools(grasps=Settings(grasps="npy:grasps.npy").grasps).grasp_backend.path.name == "grasps.npy"
+    with pytest.raises(AffordAgentError, match="grasps"):
+        Settings.load(None, grasps="")
