@@ -40,7 +40,7 @@ from affordagent.tools.motion.collision import sphere_centres
 from affordagent.tools.motion.plan_grasp import plan_grasp
 from affordagent.tools.table import find_objects
 
-FAMILIES = {"table": ("mixed", "bench", "kitchen", "workshop"), "walls": ("mixed", "kitchen"), "into box": ("packing",)}
+SCENES = ("mixed", "bench", "packing", "kitchen", "workshop", "packing")  # by seed, in turn
 LIMITS = MotionLimits()
 LONG_SEEDS, LONG_CHECKS = range(1, 6), 100_000  # of the search that decides what is solvable
 BLOCKS = 4
@@ -51,15 +51,17 @@ _LEAST_PIXELS = 100
 
 @dataclass(frozen=True)
 class Trial:
-    """All requests of one family in one scene."""
+    """All requests in one scene."""
 
-    family: str
-    scene: str
     seed: int
 
     @property
+    def scene(self) -> str:
+        return SCENES[self.seed % len(SCENES)]
+
+    @property
     def key(self) -> str:
-        return f"{self.family}-{self.scene}-{self.seed}"
+        return f"{self.scene}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -115,48 +117,52 @@ def run_scene(trial: Trial) -> Row:
     scene = sample_scene(trial.scene, trial.seed)
     with SimCell(scene, seed=trial.seed) as cell:
         qpos = cell.data.qpos.copy()
-        requests = list(_requests(cell, trial.family))
-    spec = build_spec(scene)
-    if trial.family == "walls" and requests:
+        requests = list(_requests(cell))
+        replay = Replay(cell.model, qpos)
+    rows = [answer(request, replay) for request in requests]
+    if trial.scene != "packing" and requests:
         standing = blocks(trial.seed, np.concatenate([requests[0].cloud.obstacles, requests[0].cloud.object]))
+        spec = build_spec(scene)
         for lower, upper in standing:
             size, middle = (upper - lower) / 2, (upper + lower) / 2
             spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=middle)
+        replay = Replay(spec.compile(), qpos)
         seen = np.concatenate([surface(block) for block in standing])
-        requests = [
-            replace(r, cloud=replace(r.cloud, obstacles=np.concatenate([r.cloud.obstacles, seen]))) for r in requests
-        ]
-    replay = Replay(spec.compile(), qpos)
-    return {"key": trial.key, "family": trial.family, "requests": [answer(r, replay) for r in requests]}
+        rows += [answer(_among(request, seen), replay) for request in requests]
+    return {"key": trial.key, "requests": rows}
 
 
-def _requests(cell: Any, family: str) -> Iterator[Request]:
-    """Each thing whose part can be seen and has grasps; with each delivery of the family."""
+def _among(request: Request, seen: Array) -> Request:
+    """The same request with more obstacles, (N, 3) points."""
+    cloud = replace(request.cloud, obstacles=np.concatenate([request.cloud.obstacles, seen]))
+    return replace(request, name=request.name.replace("table", "walls", 1), cloud=cloud)
+
+
+def _requests(cell: Any) -> Iterator[Request]:
+    """Each thing whose part can be seen and has grasps; with two deliveries each where there is a box."""
     frame = cell.look()
     table, truth = find_objects(frame), cell.truth()
-    clouds = {t.name: lift(frame, table, PartMask(t.part_mask, t.mask, 1.0, "truth")) for t in _visible(truth)}
-    container = next((t.name for t in truth if t.category == _CONTAINER), "")
-    for name, cloud in clouds.items():
-        if name == container:
+    container = next((t for t in truth if t.category == _CONTAINER), None)
+    for thing in truth:
+        name = thing.name
+        if thing is container or thing.part_mask.sum() < _LEAST_PIXELS:
             continue
         try:
+            cloud = lift(frame, table, PartMask(thing.part_mask, thing.mask, 1.0, "truth"))
             grasps = propose(cloud)
         except StageFailure:
             continue  # nothing to plan for
-        if family != "into box":
-            yield Request(f"{family}: {name}", name, grasps, cloud)
+        if container is None:
+            yield Request(f"table: {name}", name, grasps, cloud)
             continue
         yield Request(f"hand over: {name}", name, grasps, cloud, hand_over_goal(cloud, HandOver(), False))
         destination = Destination(relation="in", words=_CONTAINER, category=_CONTAINER)
         try:
-            goal = place_goal(cloud, destination, clouds[container].object, np.empty((0, 3)))
+            box = lift(frame, table, PartMask(container.mask, container.mask, 1.0, "truth"))
+            goal = place_goal(cloud, destination, box.object, np.empty((0, 3)))
         except StageFailure:
             continue  # it does not fit in
         yield Request(f"into box: {name}", name, grasps, cloud, goal)
-
-
-def _visible(truth: Sequence[Any]) -> Iterator[Any]:
-    return (t for t in truth if t.part_mask.sum() >= _LEAST_PIXELS)
 
 
 def answer(request: Request, replay: Replay) -> Row:
@@ -236,17 +242,6 @@ def _figures(requests: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def trials(first_seed: int, scenes: int) -> list[Trial]:
-    """`scenes` scenes: half of them of the family "table", a quarter of each other."""
-    shares = {"table": 2, "walls": 1, "into box": 1}
-    order = [family for family, share in shares.items() for _ in range(share)]
-    return [
-        Trial(family, FAMILIES[family][seed // len(order) % len(FAMILIES[family])], seed)
-        for seed in range(first_seed, first_seed + scenes)
-        for family in [order[seed % len(order)]]
-    ]
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -256,8 +251,9 @@ def main(argv: list[str] | None = None) -> None:
         "--out", type=Path, required=True, help="JSON lines, one a scene; what they hold is not run again"
     )
     args = parser.parse_args(argv)
+    trials = [Trial(seed) for seed in range(args.first_seed, args.first_seed + args.scenes)]
     rows = run_trials(
-        trials(args.first_seed, args.scenes),
+        trials,
         args.out,
         run_scene,
         args.workers,
