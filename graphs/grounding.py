@@ -2,62 +2,102 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.types import PartMask
+from affordagent.core.types import FunctionalQuery, PartMask
 from affordagent.graphs.stages import Done
-from affordagent.graphs.state import GraspState, Workbench
+from affordagent.graphs.state import GraspState, Grounder, Workbench
+from affordagent.tools.second_opinion import Decision, Doubt, Opinion, decide, opinion_of
 
 
 def ground(bench: Workbench, state: GraspState) -> Done:
-    """The part to hold, by the trained model."""
-    try:
-        part = _best(bench, bench.grounder.find(*_grounding_input(bench)))
-    except StageFailure as failure:
-        if not failure.code.startswith("grounding."):
-            raise
-        reason = {"code": failure.code, "reason": failure.message, **failure.evidence}
-        return Done(f"not found: {failure.message}", reason, {"grounding": "failed"})
-    bench.store.put("part_mask", part)
-    sure = part.confidence >= bench.sure_above
-    doubt = "" if sure else f", below {bench.sure_above:.2f}: asking the fallback"
-    return Done(
-        f"{part.tool}: {int(part.mask.sum())} px, confidence {part.confidence:.2f}{doubt}",
-        {"tool": part.tool, "confidence": part.confidence, "pixels": int(part.mask.sum())},
-        {"grounding": "sure" if sure else "doubtful"},
-    )
+    """The part to hold, by the trained model; `first_answer` keeps a mask that is doubted."""
+    first, failure = _ask(bench, bench.grounder)
+    doubts = doubts_of(first, failure, bench.sure_above)
+    if first is None:
+        return Done(f"not found: {doubts[0].says}", {"doubts": _plain(doubts), **failure}, {"grounding": "failed"})
+    evidence = {"doubts": _plain(doubts), **first.as_json()}
+    if doubts:
+        bench.store.put("first_answer", first.part)
+    else:
+        _take(bench, first.part, first.confidence, first.presence)
+    why = f": asking the fallback ({'; '.join(doubt.says for doubt in doubts)})" if doubts else ""
+    return Done(f"{_described(first)}{why}", evidence, {"grounding": "doubtful" if doubts else "sure"})
 
 
 def ground_again(bench: Workbench, state: GraspState) -> Done:
-    """A second opinion by the fallback tool: the more confident of the two masks is taken, and the record says why."""
-    query = bench.store.get("query")
-    first: PartMask | None = bench.store.get("part_mask") if state.get("grounding") == "doubtful" else None
-    second = _best(bench, bench.fallback.find(*_grounding_input(bench)))
-    part = first if first is not None and first.confidence >= second.confidence else second
-    evidence = {
-        "tool": part.tool,
-        "confidence": part.confidence,
-        "considered": {p.tool: p.confidence for p in (first, second) if p is not None},
-    }
-    if part.is_there < bench.present_above:
-        wanted = query.object_words or query.category or "that"
-        raise StageFailure(
-            "ground",
-            "grounding.not_found",
-            f"I see no {wanted} on the table: the best match is there with probability {part.is_there:.2f}, "
-            f"needed {bench.present_above:.2f}. Name it otherwise, or put it into view.",
-            **evidence,
-        )
-    bench.store.put("part_mask", part)
-    return Done(f"{part.tool}: {int(part.mask.sum())} px, confidence {part.confidence:.2f}", evidence)
+    """A second opinion by the fallback tool. Both masks are kept, and the record says which was taken, and why."""
+    first = None
+    if state.get("grounding") == "doubtful":
+        first = opinion_of(bench.store.get("first_answer"), *_grounding_input(bench))
+    second, failure = _ask(bench, bench.fallback)
+    if second is not None:
+        bench.store.put("second_answer", second.part)
+    decision = decide(first, second, bench.sure_above, bench.present_above)
+    evidence: dict[str, Any] = {"decision": decision.as_json(), "asked_because": _asked_because(state)}
+    evidence |= {name: o.as_json() for name, o in (("first", first), ("second", second)) if o is not None}
+    if second is None:
+        evidence["second_failed"] = failure
+    if decision.part is None:
+        raise _not_found(bench.store.get("query"), decision, evidence)
+    _take(bench, decision.part, decision.confidence, decision.presence)
+    evidence |= {"tool": decision.part.tool, "confidence": decision.confidence}
+    return Done(f"{decision.part.tool}, confidence {decision.confidence:.2f}: {decision.says}", evidence)
+
+
+def doubts_of(first: Opinion | None, failure: dict[str, Any], sure_above: float) -> list[Doubt]:
+    """Why the fallback is asked; empty where it is not."""
+    return [Doubt("no_mask", failure["reason"])] if first is None else first.doubts(sure_above)
+
+
+def _ask(bench: Workbench, tool: Grounder) -> tuple[Opinion | None, dict[str, Any]]:
+    """What a tool says, or with None how it failed to find anything."""
+    frame, table, query = _grounding_input(bench)
+    try:
+        return opinion_of(_best(tool.find(frame, table, query)), frame, table, query), {}
+    except StageFailure as failure:
+        if not failure.code.startswith("grounding."):
+            raise
+        return None, {"code": failure.code, "reason": failure.message, **failure.evidence}
+
+
+def _take(bench: Workbench, part: PartMask, confidence: float, presence: float) -> None:
+    """The mask that the next stages work on, with the confidence that is held of it after all answers."""
+    evidence = {**part.evidence, "raw_confidence": part.confidence}
+    bench.store.put("part_mask", replace(part, confidence=confidence, presence=presence, evidence=evidence))
+
+
+def _not_found(query: FunctionalQuery, decision: Decision, evidence: dict[str, Any]) -> StageFailure:
+    if decision.reason == "none_plausible":
+        message = f"{decision.says}. Turn the thing so that its part is in view, or bring the camera nearer."
+        return StageFailure("ground", "grounding.implausible", message, **evidence)
+    wanted = query.object_words or query.category or "that"
+    message = f"I see no {wanted} on the table: {decision.says}. Name it otherwise, or put it into view."
+    return StageFailure("ground", "grounding.not_found", message, **evidence)
+
+
+def _asked_because(state: GraspState) -> list[dict[str, Any]]:
+    """The doubts of the record that `ground` left."""
+    record = next((r for r in reversed(state.get("stages", [])) if r["stage"] == "ground"), None)
+    return [] if record is None else record["evidence"].get("doubts", [])
+
+
+def _plain(doubts: list[Doubt]) -> list[dict[str, str]]:
+    return [{"reason": doubt.reason, "says": doubt.says} for doubt in doubts]
+
+
+def _described(opinion: Opinion) -> str:
+    kind = "" if opinion.calibrated else " (uncalibrated)"
+    return f"{opinion.part.tool}: {int(opinion.part.mask.sum())} px, confidence {opinion.confidence:.2f}{kind}"
 
 
 def _grounding_input(bench: Workbench) -> tuple[Any, Any, Any]:
     return bench.store.get("frame"), bench.store.get("table"), bench.store.get("query")
 
 
-def _best(bench: Workbench, parts: list[PartMask]) -> PartMask:
+def _best(parts: list[PartMask]) -> PartMask:
     """The first mask that is not empty."""
     part = next((p for p in parts if p.mask.any()), None)
     if part is None:

@@ -47,6 +47,8 @@ ARTEFACTS = {
         np.array([0, 0, -1, 0.8]), np.ones((H, W), np.float32), [ObjectProposal(3, MASK, (1, 2, 30, 20))]
     ),
     "part_mask": PartMask(MASK, ~MASK, 0.6, "test", {"scores": [0.1, 0.2]}),
+    "first_answer": PartMask(~MASK, MASK, 0.4, "test", {}, 0.7),
+    "second_answer": PartMask(MASK, MASK, 0.5, "other"),
     "cloud": PartCloud(*RNG.normal(size=(4, 7, 3)), 0.01, RNG.normal(size=3), 0.9),
     "grasps": (GraspSet.of([GRASP, GRASP], backend="antipodal"), POSE),
     "plan": GraspPlan(GRASP, 0, 0.05, TRAJECTORY, TRAJECTORY, TRAJECTORY, [{"grasp_index": 1, "code": "x"}]),

@@ -8,6 +8,7 @@ was trained on what is wished for. The weights of the voices and of the confiden
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,6 +125,11 @@ class AffordanceTool:
         from affordagent.finetune.mini_predictor import MiniPredictor
 
         return MiniPredictor(self.checkpoint)
+
+    @cached_property
+    def weights(self) -> str:
+        """Which checkpoint: the beginning of the SHA-256 of its config.json, which holds the fitted weights."""
+        return hashlib.sha256((self.checkpoint / "config.json").read_bytes()).hexdigest()[:12]
 
     def load(self) -> None:
         """Load the models now rather than with the first question."""
@@ -255,6 +261,7 @@ class AffordanceTool:
         confidence, presence = factor * self._probability("confidence", traits), self._probability("presence", traits)
         proposals = look.scene.proposals
         evidence = {
+            "weights": self.weights,
             "proposal": proposal.id,
             "shares": {str(p.id): round(float(s), 4) for p, s in zip(proposals, ranking.share, strict=True)},
             "voices": dict(zip(VOICES, np.round(ranking.voices[index], 3).tolist(), strict=True)),

@@ -40,6 +40,8 @@ VESSEL_ELONGATION = 1.6  # longer things are tools
 VESSEL_HEIGHT_M = 0.045
 MIN_PART_PX = 25
 WIDEST_GRIP_M = 0.05
+WIDE_MIDDLE = 0.8  # of the widest place: where the middle of a thing with two ends begins
+SHORTEST_END = 0.1  # of the length
 
 
 @dataclass(frozen=True)
@@ -247,12 +249,30 @@ def _profile(view: PlanView, color: NDArray[np.uint8]) -> tuple[Profile, NDArray
 def _side_of_step(view: PlanView, color: NDArray[np.uint8], category: str | None) -> Mask | None:
     """(N,) pixels on the handle's side of the profile's step."""
     profile, index = _profile(view, color)
+    if category is None and (ends := _both_ends(profile)) is not None:
+        return ends[index]
     side = HANDLE_SIDE.get(category or "")
     if side is None:
         low, high = np.percentile(profile.width, [25, 97])
         side = "narrow" if high > max(WIDEST_GRIP_M, 1.5 * low) else "tall"
     bins = _narrow_run(profile) if side == "narrow" else _step_side(profile, side)
     return bins[index] if bins is not None else None
+
+
+def _both_ends(profile: Profile) -> Mask | None:
+    """(B,) the two ends of a thing that is wide in its middle alone, such as a rolling pin: alike in length and width,
+    and narrow enough to grip. None for any other shape."""
+    width, count = profile.width, len(profile.width)
+    wide = _longest_run(width > WIDE_MIDDLE * np.percentile(width, 95))
+    at = np.flatnonzero(wide)
+    if not len(at):
+        return None
+    left, right = int(at[0]), count - 1 - int(at[-1])  # bins before and after
+    low, high = sorted((left, right))
+    if low < SHORTEST_END * count or high > 2 * low or low + high > 0.7 * count:
+        return None
+    before, after = float(width[:left].mean()), float(width[count - right :].mean())
+    return ~wide if max(before, after) < min(1.4 * min(before, after), WIDEST_GRIP_M) else None
 
 
 def _narrow_run(profile: Profile) -> Mask | None:
