@@ -10,7 +10,8 @@ Every thing of every scene is the target once: ground-truth masks of the part to
 2. closing the pads meets the right part on both sides, and the two contacts are antipodal for a friction of 0.5: rays
    along the closing axis start on a grid over each pad. Those that hit within 1.5 mm of the pad's first contact touch
    (the pads are rubber). The mean normal of either patch lies within the friction cone about the closing axis, and so
-   does, in both cones, a line from a point of one patch to a point of the other (Nguyen, 1988).
+   does, in both cones, a line from a point between the contacts of one pad to one between those of the other: a pad's
+   force acts anywhere amid what it touches (Nguyen, "Constructing force-closure grasps", 1988, for single points).
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class TrueSurfaces:
         normals = [_unit(n.mean(0)) for _, n, _ in sides]
         if -normals[0][1] < cone or normals[1][1] < cone:
             return "slips"
-        lines = _unit(sides[1][0][None] - sides[0][0][:, None]).reshape(-1, 3)
+        low, high = (_pressure_centres(points) for points, _, _ in sides)
+        lines = _unit(high[None] - low[:, None]).reshape(-1, 3)
         return "valid" if ((lines @ -normals[0] >= cone) & (lines @ normals[1] >= cone)).any() else "does not oppose"
 
     def _collision(self, T_base_tcp: Array, opening_m: float, name: str, gripper: ParallelGripper) -> Reason | None:
@@ -137,6 +139,15 @@ class TrueSurfaces:
         a, b, c = triangles[face[touching]].swapaxes(0, 1)
         points = np.stack([rays[touching, 0], y[touching], rays[touching, 1]], -1)
         return points, _unit(np.cross(b - a, c - a)), self._label[around[near[face[touching]]]]
+
+
+def _pressure_centres(points: Array) -> Array:
+    """Some of the points (N, 3) where a pad's force may act: anywhere between those it touches."""
+    steps = np.linspace(0, np.pi, 8, endpoint=False)
+    along = points[:, [0, 2]] @ np.stack([np.cos(steps), np.sin(steps)])
+    corners = points[np.unique(np.concatenate([along.argmin(0), along.argmax(0)]))]
+    share = np.linspace(0, 1, 9)[:, None, None, None]
+    return np.asarray((share * corners[:, None] + (1 - share) * corners[None]).reshape(-1, 3))
 
 
 def _unit(v: Array) -> Array:

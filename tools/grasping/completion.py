@@ -32,11 +32,18 @@ from affordagent.tools.depth_projection import voxel_downsample
 SLICE_M = 0.006
 ELONGATED = 1.6  # ratio of the first two spreads from which a part counts as a bar
 WALL_DEPTH = 0.6  # of the width nearby, where the underside is not known
-MAX_OBSERVED = 650
+MAX_OBSERVED = 1000
 CELL_M = 0.003  # of the outline seen from above
 NEIGHBOUR_CELLS = 15
 HIDDEN_M = 0.0035  # a guessed point hides behind seen points this near to its line of sight
 ROUND_RMS = 0.07  # of the radius: a slice that fits a circle so well is round
+SIDEWAYS = 0.3  # horizontal share of a normal from which it says where the axis is
+MIN_SIDE_POINTS = 40
+MIN_TURN = 0.06  # of the normals' moments: less is seen of one side only
+OFF_AXIS_M = 0.003
+OFF_AXIS_RAD = 0.35  # normals of a surface of revolution turn away from its axis by less,
+ON_AXIS = 0.85  # so many of them
+SHOWING_TURNED = 0.15  # as SHOWING, of a surface that was turned about its axis
 SHOWING = 0.4  # share of the mirror image in plain view from which it is dropped
 
 
@@ -84,16 +91,30 @@ def complete(
         p, n = downsample(points, normals, voxel_m)
     seen = points if others is None else np.concatenate([points, others])
     hidden = _Shadow(seen, camera_position)
-    mirrored, mirrored_normals = _mirror(p, n, camera_position, table_z_m)
+    pole = turned_about(p, n)
+    mirrored, mirrored_normals = _mirror(p, n, camera_position, table_z_m, pole)
     unseen = hidden(mirrored)
+    if pole is not None and unseen.mean() < 1 - SHOWING_TURNED:
+        pole = None
+        mirrored, mirrored_normals = _mirror(p, n, camera_position, table_z_m, pole)
+        unseen = hidden(mirrored)
     if unseen.mean() < 1 - SHOWING:
         unseen[:] = False
     solid = np.concatenate([p, mirrored[unseen]])
-    walls, wall_normals = _walls(np.concatenate([points, mirrored[unseen]]), table_z_m, max(voxel_m, CELL_M))
+    outline = np.concatenate([points, mirrored[unseen]]) if pole is None else np.zeros((0, 3))
+    walls, wall_normals = _walls(outline, table_z_m, max(voxel_m, CELL_M))
     unseen_walls = hidden(walls)
     all_points = np.concatenate([solid, walls[unseen_walls]])
     all_normals = np.concatenate([n, mirrored_normals[unseen], wall_normals[unseen_walls]])
     return Surface(all_points, all_normals, np.arange(len(all_points)) < len(p), voxel_m)
+
+
+def imagined(points: Array, camera_position: Array, table_z_m: float, others: Array) -> Array:
+    """(M, 3) the unseen side of a thing, from points (N, 3) of its seen side; others as in `complete`."""
+    if len(points) < MIN_SIDE_POINTS:
+        return np.zeros((0, 3))
+    surface = complete(points, np.zeros_like(points), camera_position, table_z_m, others)
+    return surface.points[~surface.observed]
 
 
 def narrowest_m(surface: Surface) -> float:
@@ -123,8 +144,32 @@ class _Shadow:
         return nearest < distance + HIDDEN_M
 
 
-def _mirror(p: Array, n: Array, camera_position: Array, table_z_m: float) -> tuple[Array, Array]:
-    """The part reflected about its section centres: points and normals, those below the table left out."""
+def turned_about(p: Array, n: Array) -> Array | None:
+    """(2,) x, y of the vertical axis of a surface of revolution with points p (N, 3) and normals n (N, 3); None when
+    it is none, or when too little is seen of its sides. All normals of such a surface meet its axis."""
+    side = np.linalg.norm(n[:, :2], axis=1) > SIDEWAYS
+    p, n = p[side, :2], n[side, :2]
+    if len(p) < MIN_SIDE_POINTS:
+        return None
+    A, b = np.stack([-n[:, 1], n[:, 0]], -1), n[:, 0] * p[:, 1] - n[:, 1] * p[:, 0]  # A c = b: n x (p - c) = 0
+    weight = np.ones(len(p))
+    for _ in range(5):
+        moment = (A * weight[:, None]).T @ A
+        if np.linalg.eigvalsh(moment)[0] < MIN_TURN * np.trace(moment):
+            return None
+        centre = np.linalg.solve(moment, (A * weight[:, None]).T @ b)
+        off_m = np.abs(A @ centre - b) / np.linalg.norm(A, axis=1)
+        weight = 1 / np.maximum(off_m, OFF_AXIS_M)
+    off_rad = np.arcsin(np.minimum(1.0, off_m / np.maximum(np.linalg.norm(p - centre, axis=1), 1e-6)))
+    return centre if (off_rad < OFF_AXIS_RAD).mean() > ON_AXIS else None
+
+
+def _mirror(p: Array, n: Array, camera_position: Array, table_z_m: float, pole: Array | None) -> tuple[Array, Array]:
+    """The part reflected about its section centres, or turned half about its `pole`: points and normals, those below
+    the table left out."""
+    if pole is not None:
+        mirrored = np.c_[2 * pole - p[:, :2], p[:, 2]]
+        return mirrored, n * [-1, -1, 1]
     axis = section_axis(p)
     view = p.mean(0) - camera_position
     across = np.cross(axis, view)
@@ -179,6 +224,8 @@ def _centre(s: Array, t: Array) -> Array:
 
 def _walls(points: Array, table_z_m: float, cell_m: float) -> tuple[Array, Array]:
     """Walls (W, 3) with outward normals (W, 3), dropped from the outline of the points as seen from above."""
+    if len(points) == 0:
+        return np.zeros((0, 3)), np.zeros((0, 3))
     cells = np.floor((points[:, :2] - points[:, :2].min(0)) / cell_m).astype(int) + 3
     filled = np.zeros(cells.max(0) + 4, bool)
     filled[cells[:, 0], cells[:, 1]] = True

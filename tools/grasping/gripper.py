@@ -82,13 +82,14 @@ ROBOTIQ_2F85 = ParallelGripper(
     clearance_m=0.010,
     table_clearance_m=0.0025,
     boxes_from_tip=(  # half x, inner and outer y past half the opening, lower and upper z past the tip
-        (0.011, 0.000, 0.015, -0.018, 0.000),  # pad and the finger behind it
-        (0.011, 0.000, 0.025, -0.040, -0.018),
+        # each reaches a little into the next: a surface that lies just at a seam would be in neither
+        (0.011, 0.000, 0.015, -0.024, 0.000),  # pad and the finger behind it
+        (0.011, 0.000, 0.025, -0.046, -0.018),
         (0.017, -0.008, 0.033, -0.060, -0.040),  # linkage
     ),
     boxes_from_tcp=(  # half x, half y, lower and upper z
         (0.020, 0.066, -0.108, -0.063),  # knuckles and the palm's front
-        (0.0375, 0.0425, -0.164, -0.100),  # palm and coupling
+        (0.0375, 0.0425, -0.170, -0.100),  # palm and coupling
         (0.045, 0.045, -0.260, -0.164),  # the arm's last wrist
     ),
 )

@@ -11,14 +11,15 @@ from affordagent.core.geometry import Array
 from affordagent.core.types import GraspSet, PartCloud, RgbdFrame
 from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping import ranking
-from affordagent.tools.grasping.antipodal import MIN_TIP_PAST_CONTACT_M, Antipodal, Candidates, too_wide
+from affordagent.tools.grasping.antipodal import FRICTION, MIN_TIP_PAST_CONTACT_M, Antipodal, Candidates, too_wide
 from affordagent.tools.grasping.backends import Backend
+from affordagent.tools.grasping.closing import closed
 from affordagent.tools.grasping.collision import SKIN_M, HandCollision, drop_to_table
-from affordagent.tools.grasping.completion import Surface, complete, narrowest_m
+from affordagent.tools.grasping.completion import Surface, complete, imagined, narrowest_m
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
 MIN_POINTS = 20
-SHALLOWER_M = 0.008
+SHALLOWER_M = (0.005, 0.010)
 REST_WEIGHT = 2.0  # of a piece of surface that is not of the part, against one that is
 
 
@@ -69,11 +70,26 @@ def consider(
     candidates = backend.candidates(frame, cloud, part, gripper, np.random.default_rng(rng_seed))
     if len(candidates) == 0:
         raise StageFailure("propose", "grasp.none", f"{backend.name} proposes no grasp on the part: name another part")
+    candidates = closed(_at_depths(candidates), part, gripper)
+    candidates = candidates.take(candidates.quality >= np.cos(np.arctan(FRICTION)))
+    if len(candidates) == 0:
+        raise StageFailure("propose", "grasp.none", "the pads would slip off the part wherever they close")
     rest = _rest_of_object(cloud)
-    solid = drop_to_table(np.concatenate([rest, voxel_downsample(cloud.obstacles, 0.005)]), cloud.table_z_m)
+    unseen = imagined(rest, cloud.camera_position, cloud.table_z_m, np.concatenate([cloud.object, cloud.obstacles]))
+    solid = drop_to_table(np.concatenate([rest, unseen, voxel_downsample(cloud.obstacles, 0.005)]), cloud.table_z_m)
     collision = HandCollision(solid, np.concatenate([cloud.part, part.points]), cloud.table_z_m, gripper)
     candidates, clearance_m = _free(candidates, collision, gripper, part)
     return view_of(candidates, clearance_m, cloud, part, gripper)
+
+
+def _at_depths(candidates: Candidates) -> Candidates:
+    """The candidates, and shallower ones where there is room for them."""
+    both = candidates
+    for by_m in SHALLOWER_M:
+        both = both.join(
+            candidates.take(candidates.tip_past_contact_m > by_m + MIN_TIP_PAST_CONTACT_M).drawn_back(by_m)
+        )
+    return both
 
 
 def completed(cloud: PartCloud) -> Surface:
@@ -103,10 +119,6 @@ def _free(
         return collision.hits_table(c.T_base_tcp, opening_m), clearance_m
 
     on_table, clearance_m = look(candidates)
-    blocked = (clearance_m < -SKIN_M) & (candidates.tip_past_contact_m > SHALLOWER_M + MIN_TIP_PAST_CONTACT_M)
-    shallow = candidates.take(blocked).drawn_back(SHALLOWER_M)
-    candidates = candidates.join(shallow)
-    on_table, clearance_m = (np.concatenate(pair) for pair in zip((on_table, clearance_m), look(shallow), strict=True))
     in_scene = clearance_m < -SKIN_M
     free = ~on_table & ~in_scene
     if not free.any():

@@ -18,6 +18,7 @@ LEVER_M = 0.05  # lever arm of the weight about the pads that halves the balance
 CROWDED_M = 0.012  # surroundings nearer than this to the hand cost clearance
 PATCH_DEPTH_M = 0.004  # surface this near to a pad counts as touched by it
 FACING = 0.5  # cosine to the closing axis from which a piece of surface faces a pad
+MET_FIRST_M, STRANGERS = 0.001, 2  # so many points of something else that reach this near to a pad touch it first
 PATCH_HEIGHT_M = 0.012  # contact this tall along the approach is as good as any taller one
 
 
@@ -107,7 +108,7 @@ def width_margin(v: View) -> Array:
 
 
 def clearance(v: View) -> Array:
-    return 0.3 + 0.7 * v.clearance_m / CROWDED_M
+    return 0.1 + 0.9 * v.clearance_m / CROWDED_M
 
 
 def depth(v: View) -> Array:
@@ -123,7 +124,7 @@ def room(v: View) -> Array:
 
 Term = Callable[[View], Array]
 TERMS: list[tuple[Term, float]] = [
-    (antipodal, 1.0),
+    (antipodal, 2.0),
     (coverage, 1.5),
     (purity, 2.0),
     (seen, 1.0),
@@ -134,7 +135,7 @@ TERMS: list[tuple[Term, float]] = [
     (upright, 2.0),
     (level, 1.0),
     (width_margin, 0.5),
-    (clearance, 1.0),
+    (clearance, 3.0),
     (depth, 1.0),
 ]
 HANDOVER_TERMS: list[tuple[Term, float]] = [*TERMS, (room, 1.0)]
@@ -151,13 +152,22 @@ def score(view: View, terms: list[tuple[Term, float]]) -> tuple[Array, dict[str,
 def touch(grasps: Candidates, part: Surface, other: Array, gripper: ParallelGripper) -> Touch:
     """Look at what lies between the pads. other: (N, 3) points of the object's other parts and of obstacles."""
     T, half = grasps.T_base_tcp, grasps.width_m[:, None] / 2
+    reach_m = gripper.opening_for_m(grasps.width_m)[:, None] / 2
     tip = gripper.tip_past_tcp_m(grasps.width_m)[:, None]
 
     def between(points: Array) -> tuple[Array, NDArray[np.bool_]]:
         local = np.einsum("gnk,gkj->gnj", points[None] - T[:, None, :3, 3], T[:, :3, :3])
         x, y, z = local[..., 0], local[..., 1], local[..., 2]
-        reach = (np.abs(x) <= gripper.pad_width_m / 2) & (np.abs(y) <= half + 0.002)
+        reach = (np.abs(x) <= gripper.pad_width_m / 2) & (np.abs(y) <= reach_m)
         return local, reach & (z <= tip) & (z >= tip - gripper.pad_length_m)
+
+    def purity(held: NDArray[np.bool_]) -> Array:
+        if len(other) == 0:
+            return np.ones(len(T))
+        local, strange = between(other)
+        met_first = (strange & (np.abs(local[..., 1]) > half - MET_FIRST_M)).sum(1)
+        share = held.sum(1) / np.maximum(held.sum(1) + strange.sum(1), 1)
+        return np.where(met_first >= STRANGERS, 0.0, share)
 
     local, held = between(part.points)
     near_pad = held & (half - np.abs(local[..., 1]) < PATCH_DEPTH_M)
@@ -175,9 +185,7 @@ def touch(grasps: Candidates, part: Surface, other: Array, gripper: ParallelGrip
     nx, ny, nz = (np.einsum("gk,gk->g", mean_normal, T[:, :3, k]) for k in range(3))
     skew = np.arctan2(np.hypot(nx, 0.5 * nz), np.maximum(ny, 1e-9))  # seen edges tip the normals along z: half counts
     observed = (near_pad & part.observed).sum(1) / np.maximum(near_pad.sum(1), 1)
-    strangers = between(other)[1].sum(1) if len(other) else np.zeros(len(T))
-    share = held.sum(1) / np.maximum(held.sum(1) + strangers, 1)
-    return Touch(extent_x, extent_z, middle_x, skew, share, observed)
+    return Touch(extent_x, extent_z, middle_x, skew, purity(held), observed)
 
 
 def diverse(
