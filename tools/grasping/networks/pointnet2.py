@@ -2,7 +2,7 @@
 
 One cloud at a time, no batches. Where a query finds more neighbours than asked for, the kernels keep those with the
 lowest indices, not the nearest ones; networks were trained so, and are wrong otherwise. So clouds come shuffled.
-The kernels' farthest point sampling also passes over points within 3 cm of the origin, which is the camera; not so here.
+The kernels' farthest point sampling also passes over points within 3 cm of the origin, the camera; not so here.
 """
 
 from __future__ import annotations
