@@ -33,6 +33,7 @@ SIDE_PX = 1000
 PADDING = 128
 LEAST_OVERLAP = 0.3  # IoU of a box and a thing on the table from which the one means the other
 AGREEING = 0.6  # share of the part by its shape that lies in the part's box
+NEAR_PX = 10  # from a thing at which a point still means it: its depth may have holes
 AROUND_M = 0.025  # how far a part goes that is no more than a point
 TOLD = ("text", "object_words", "function", "part", "attributes", "constraints")  # of the query
 # How good an outline without SAM 2 is, by where it comes from: rules of thumb.
@@ -270,16 +271,22 @@ def outline_by_depth(
 
 
 def pointed_proposal(proposals: Sequence[ObjectProposal], prompt: Prompt) -> ObjectProposal | None:
-    """The thing under the point, else the one that the box is drawn around."""
+    """The thing under the point, else the one that the box is drawn around; without a box, one within NEAR_PX."""
+    if not proposals:
+        return None
     if prompt.point is not None:
-        x, y = (int(v) for v in prompt.point)
-        under = next((p for p in proposals if p.mask[y, x]), None)
-        if under is not None:
-            return under
-    if prompt.box is None or not proposals:
+        away_px, nearest = min(((_distance_px(p.mask, prompt.point), p) for p in proposals), key=lambda pair: pair[0])
+        if away_px <= (0 if prompt.box else NEAR_PX):
+            return nearest
+    if prompt.box is None:
         return None
     overlap, best = max(((box_iou(prompt.box, _float_box(p.mask)), p) for p in proposals), key=lambda pair: pair[0])
     return best if overlap >= LEAST_OVERLAP else None
+
+
+def _distance_px(mask: Mask, point: Point) -> float:
+    away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    return float(away[int(point[1]), int(point[0])])
 
 
 def _part_by_depth(
