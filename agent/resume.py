@@ -21,7 +21,7 @@ from affordagent.robot.ur5.commander import Commander
 
 FRESH_S = 60.0  # a real cell is looked at anew when its picture is older
 RESUME_WITHIN_S = 600.0  # after a motion; later nobody knows what has become of the cell
-LAST_STEPS = ("hold", "retreat")  # nothing is sent after these
+WITHDRAWN = "retreat"  # nothing is sent after this step, whatever the plan
 _KEPT = ("cell", "scene", "seed", "noise", "vlm", "vision_tower", "fallback", "sure_above", "present_above", "dry_run")
 
 
@@ -135,6 +135,7 @@ def way_on(left: LeftRun, run: GraphRun, ask: Ask, say: Callable[[str], None]) -
         Refused: ("execute", "execution.declined"): the person does not want the next motion now.
     """
     from affordagent.tools.execution import settle
+    from affordagent.tools.steps import all_steps
 
     lost = why_lost(left)
     if lost is not None:
@@ -148,7 +149,8 @@ def way_on(left: LeftRun, run: GraphRun, ask: Ask, say: Callable[[str], None]) -
         found = settle(arm, journal)
         last = journal.motions()[-1]
     say(found)
-    if last.step not in LAST_STEPS and (last.result is None or last.result["reached"]):
+    steps = all_steps(run.bench.store.get("plan"), run.bench.hand_over)
+    if last.step not in (steps[-1].name, WITHDRAWN) and (last.result is None or last.result["reached"]):
         if not ask({"question": f"{found}. Go on with the motions after {last.step}?"}):
             raise Refused("execute", "execution.declined", f"{found}. Declined: nothing moved; it can be resumed later")
         mended = arm.make_ready()

@@ -83,7 +83,11 @@ def test_parts_attributes_constraints():
     assert query.constraints == ["full", "level"]
     assert understand("hand me the knife but not by the blade").part == "handle"
     assert understand("hand me the knife but not by the blade").constraints == ["not by the blade"]
-    assert understand("carefully hand me the knife, handle first").constraints == ["careful", "handle first"]
+    assert understand("carefully hand me the knife, handle first").constraints == [
+        "careful",
+        "handle first",
+        "handle_free",
+    ]
     assert understand("the ball").part is None
     assert understand("the red mug next to the blue box").attributes["colour"] == "red"
     assert understand("the mug on the left").attributes == {"position": "left"}
@@ -270,3 +274,82 @@ def test_words_that_exist_are_not_mended():
 )
 def test_a_deed_named_after_its_tool_names_the_tool(text: str, category: str) -> None:
     assert understand(text).category == category
+
+
+@pytest.mark.parametrize(
+    ("text", "category", "relation", "words"),
+    [
+        ("put the mug in the box", "mug", "in", "box"),
+        ("place the hammer on the tray", "hammer", "on", "tray"),
+        ("pick up the spatula and put it in the bowl", "spatula", "in", "bowl"),
+        ("take the red mug and then put it on the tray", "mug", "on", "tray"),
+        ("put the knife next to the plate", "knife", "beside", "plate"),
+        ("lay the wrench beside the hammer", "adjustable wrench", "beside", "hammer"),
+        ("move the bottle onto the table", "bottle", "on", "table"),
+        ("move the bottle somewhere else", "bottle", "on", "table"),
+        ("put the hammer back", "hammer", "on", "table"),
+        ("put down the mug", "mug", "on", "table"),
+        ("drop the screwdriver into the grey bin", "screwdriver", "in", "grey bin"),
+        ("put the red mug next to the plate into the box", "mug", "in", "box"),
+        ("move the mug by its handle to the tray", "mug", "on", "tray"),
+        ("set the can down on the table", "can", "on", "table"),
+    ],
+)
+def test_the_object_is_told_from_where_it_goes(text: str, category: str, relation: str, words: str) -> None:
+    query = understand(text)
+    assert (query.intent, query.category, query.needs_clarification) == ("place", category, False)
+    assert query.destination is not None
+    assert (query.destination.relation, query.destination.words) == (relation, words)
+
+
+def test_destinations_have_attributes_of_their_own() -> None:
+    query = understand("put the small screwdriver in the blue box on the left")
+    assert query.attributes == {"size": "small"}
+    assert query.destination is not None
+    assert query.destination.attributes == {"colour": "blue", "position": "left"}
+    left = understand("put the mug on the left").destination
+    assert left is not None
+    assert (left.words, left.attributes) == ("table", {"position": "left"})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("put it in the box", "Which one"), ("put the mug over there", "where you point")],
+)
+def test_what_is_missing_from_a_place_motion_is_asked_for(text: str, says: str) -> None:
+    query = understand(text)
+    assert (query.intent, query.needs_clarification) == ("place", True)
+    assert says in (query.question or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        ("I need something to put the soup in", "pick"),
+        ("put a hole in the wall", "pick"),
+        ("return the hammer to me", "hand_over"),
+    ],
+)
+def test_not_everything_with_put_is_put_somewhere(text: str, intent: str) -> None:
+    query = understand(text)
+    assert (query.intent, query.destination) == (intent, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "free"),
+    [
+        ("hand me the knife", True),
+        ("give me the hammer safely", True),
+        ("pass me the screwdriver so that I can take it by the handle", True),
+        ("hand me the scissors by the blade", True),
+        ("hand me the hammer", False),
+        ("hand me the pan, it's hot", False),
+        ("hand me the knife by the handle", False),
+        ("pick up the knife", False),
+        ("hand me the ball safely", False),
+    ],
+)
+def test_the_handle_is_left_to_the_person(text: str, free: bool) -> None:
+    query = understand(text)
+    assert ("handle_free" in query.constraints) is free
+    assert query.part == ("handle" if "ball" not in text else None)

@@ -49,6 +49,8 @@ ARTEFACTS = {
     "part_mask": PartMask(MASK, ~MASK, 0.6, "test", {"scores": [0.1, 0.2]}),
     "first_answer": PartMask(~MASK, MASK, 0.4, "test", {}, 0.7),
     "second_answer": PartMask(MASK, MASK, 0.5, "other"),
+    "destination": PartMask(MASK, MASK, 0.8, "open shape", {"considered": [1]}),
+    "kept_free": PartMask(MASK, ~MASK, 0.6, "test"),
     "cloud": PartCloud(*RNG.normal(size=(4, 7, 3)), 0.01, RNG.normal(size=3), 0.9),
     "grasps": (GraspSet.of([GRASP, GRASP], backend="antipodal"), POSE),
     "plan": GraspPlan(GRASP, 0, 0.05, TRAJECTORY, TRAJECTORY, TRAJECTORY, [{"grasp_index": 1, "code": "x"}]),

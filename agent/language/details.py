@@ -72,6 +72,20 @@ _CONSTRAINTS = {
     "blade first": r"\b(?:blade|tip|head)[ -]first\b",
 }
 
+SHARP_PARTS = frozenset(["blade", "tip", "edge", "head", "jaw"])  # held by these, the handle is left to the person
+_HANDLE_FREE = re.compile(
+    r"\bsafely\b|\bsafe way\b|\bhandle[ -]first\b|\bhandle (?:towards?|facing|to) (?:me|us)\b"
+    r"|\b(?:by|at|holding) (?:the|its) (?:blade|sharp end)\b"
+    r"|\bso (?:that )?(?:i|we) can (?:take|grab|hold|grip|grasp|get)"
+    r"(?: hold of)? (?:it by |it at )?(?:the|its) handle\b"
+    r"|\b(?:leave|keep|offer|give|show)(?: me| us)? (?:the|its) handle\b|\bhandle free\b"
+)
+
+
+def wants_handle_free(text: str) -> bool:
+    """Does the person want to take it by the handle? text: lower case."""
+    return _HANDLE_FREE.search(text) is not None
+
 
 def part_of(text: str, named: bool = True) -> str | None:
     """The part the person wants held ("by its rim" -> "rim"), None when no part is stated. text: lower case.

@@ -12,6 +12,7 @@ from typing import Any
 from affordagent.agent.language import details, intent
 from affordagent.agent.language.names import LIGHT, Mention, mentions
 from affordagent.agent.language.nouns import NounPhrase, moved_noun
+from affordagent.agent.language.places import is_for_me, is_purpose, placing_of, points
 from affordagent.agent.language.retrieval import OFF_TOPIC, neighbour_scores, probabilities
 from affordagent.agent.language.safety import refuse_harm, without_limit_talk
 from affordagent.agent.language.words import PUNCTUATION, clean, is_readable, tokens
@@ -26,6 +27,13 @@ NAMED_THING = 0.9  # that a name of the lexicon means that thing
 OWN_WORD = 0.7  # that an unknown noun is meant as it was said
 HEDGE = 0.8  # of what a noun leaves, for what the whole sentence suggests
 
+SHARP = frozenset(  # handed over handle first, whether or not that is said
+    ["knife", "scissors", "utility knife", "pocket knife", "putty knife", "axe", "hand saw", "hacksaw", "chisel"]
+    + ["pruning shears", "pizza cutter", "peeler"]
+)
+_PUT_IT = re.compile(
+    r"[,;.]?\s*\b(?:and |then |and then )(?:please )?(?:put|place|set|lay|drop|move|leave|carry) (?:it|them|that)\b"
+)
 _THEN = re.compile(
     r"[,;.]?\s*\b(?:and then|then|afterwards|after that|and after|and afterwards|, later|next,)\b\s*,?\s*"
 )
@@ -34,6 +42,8 @@ _QUESTIONS = {
     "language": "I understand English only when I work offline. Could you say it in English?",
     "pointing": "I cannot see where you point. What is it called, or what is it for?",
     "flat": "Which object do you mean, or what do you want to do with it?",
+    "where": "Where should it go? I can put it in, on or next to a thing, or on the table.",
+    "where_pointed": "I cannot see where you point. Should it go in, on or next to a thing, or on the table?",
     "refer_back": "Which one do you mean? Please name the object, its colour or where it is.",
 }
 
@@ -62,8 +72,47 @@ def understand(text: str) -> FunctionalQuery:
         return _without_motion(cleaned, kind, lower, words, ignored)
     if not words:
         return FunctionalQuery(text=cleaned, intent="none", constraints=ignored)
+    placing = placing_of(lower)
+    if placing is not None:  # before the sentence is split: "take the mug, then put it on the tray" is one motion
+        moved = _PUT_IT.sub("", placing.rest)
+        query = _request(cleaned, moved, ignored)
+        return _placed(query.model_copy(update={"intent": "place", "destination": placing.destination}), moved)
     first, later = _first_and_later(lower)
-    return _request(cleaned, first, ignored + later)
+    return _handed_over(_nowhere(_request(cleaned, first, ignored + later), lower), lower)
+
+
+def _placed(query: FunctionalQuery, moved: str) -> FunctionalQuery:
+    """The object of a place motion must have been named: "put it in the box" refers back."""
+    phrase = moved_noun(tokens(moved))
+    if phrase is not None and not phrase.generic:
+        return query
+    asked = {"needs_clarification": True, "question": _QUESTIONS["refer_back"], "category": None, "candidates": []}
+    return query.model_copy(update=asked)
+
+
+def _nowhere(query: FunctionalQuery, lower: str) -> FunctionalQuery:
+    """A place motion without a destination: none at all, where no thing is named; to the person; or a question."""
+    if query.intent != "place":
+        return query
+    if query.object_words is None or is_purpose(lower):
+        return query.model_copy(update={"intent": "pick"})
+    if is_for_me(lower):
+        return query.model_copy(update={"intent": "hand_over"})
+    question = _QUESTIONS["where_pointed" if points(lower) else "where"]
+    return query.model_copy(update={"needs_clarification": True, "question": question})
+
+
+def _handed_over(query: FunctionalQuery, lower: str) -> FunctionalQuery:
+    """A thing with a handle that is sharp, or asked for safely, is held by the rest: the person takes the handle."""
+    name = query.category or next((c.name for c in query.candidates), None)
+    own = (catalogue() | lexicon())[name].part if name in catalogue() or name in lexicon() else None
+    if query.intent != "hand_over" or own != "handle":
+        return query
+    stated = details.part_of(lower)
+    sharp = name in SHARP and (stated is None or stated in details.SHARP_PARTS)
+    if not (sharp or details.wants_handle_free(lower)) or details.parts_excluded(lower):
+        return query
+    return query.model_copy(update={"part": own, "constraints": [*query.constraints, "handle_free"]})
 
 
 def understand_many(texts: list[str]) -> list[FunctionalQuery]:

@@ -19,8 +19,8 @@ AT_REST_M = 0.005  # moved while it should rest
 AWAY_M = 0.05  # what is put somewhere else has moved so far
 PRESENTED_M = 0.02  # of the tcp from where the plan holds it out
 STILL_HELD = 0.98  # of the samples while it is held out
-HANDLE_FREE = 0.5  # of the part that the person is to take
-HAND_M = 0.03  # nearer to the tcp's axis than this the hand covers a part
+HANDLE_FREE = 0.4  # of the part that the person is to take: some 5 cm of a handle of 12
+HAND_M = (0.03, 0.075)  # the hand covers what is nearer to the tcp than this, across its pads and along its closing
 KEPT_M = 0.1  # what a person has taken is at least this far above the table
 
 CODES = {  # check -> code of its failure, in the order of precedence, after those of the grasp
@@ -120,7 +120,7 @@ def _free_share(offered: PhaseLog, scene: Scene, name: str, part: str) -> float:
     points = np.concatenate([mesh.triangles_center for mesh in meshes])
     areas = np.concatenate([mesh.area_faces for mesh in meshes])
     T_tcp_object = invert(offered.T_base_body["tcp"]) @ offered.T_base_body[name]
-    away = np.abs(transform_points(T_tcp_object, points)[:, 0]) > HAND_M
+    away = (np.abs(transform_points(T_tcp_object, points)[:, :2]) > HAND_M).any(1)
     return float(areas[away].sum() / areas.sum())
 
 
