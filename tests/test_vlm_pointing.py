@@ -338,6 +338,31 @@ def test_the_key_comes_from_the_environment_and_stays_secret(monkeypatch, caplog
     assert KEY not in caplog.text
 
 
+@pytest.mark.slow
+def test_a_run_with_pointing_as_the_only_eyes(tmp_path):
+    """From the sentence to the plan in the simulated cell; the model on the other end knows where things are."""
+    from affordagent.agent.session import Session
+    from affordagent.agent.settings import Settings
+    from affordagent.robot.sim.cell import SimCell
+    from affordagent.robot.sim.scene import sample_scene
+
+    with SimCell(sample_scene("bench", 0), seed=0) as cell:
+        width = cell.look().color.shape[1]
+        hammer = next(thing for thing in cell.truth() if thing.category == "hammer")
+    boxes = [[v * SIDE_PX / width for v in box_of(mask)] for mask in (hammer.mask, hammer.part_mask)]
+    said = answer(object={"box": boxes[0]}, part={"box": boxes[1]}, confidence=0.9)
+    with chatting(said) as service:
+        settings = Settings(scene="bench", seed=0, vlm=f"pointing:{service.url},seer", sure_above=0.3, dry_run=True)
+        with Session(settings) as session:
+            result = session.run("I need something to drive a nail into the wall", tmp_path / "run")
+    assert result.outcome == "planned", result.failure
+    part = json.loads((tmp_path / "run" / "part_mask.json").read_text())
+    assert part["tool"] == "vlm_pointing"
+    assert part["evidence"]["answer"]["there"] is True
+    assert "hammer" in service.prompt()
+    assert "drive a nail" in service.prompt()
+
+
 # Settings
 
 
