@@ -188,8 +188,10 @@ def _proposed(bench: Workbench) -> tuple[GraspSet, dict[str, Any]]:
     from affordagent.tools.grasping.propose import propose as propose_grasps
 
     cloud, frame, part, query = (bench.store.get(name) for name in ("cloud", "frame", "part_mask", "query"))
-    handover = query.intent == "hand_over" and not handle_free.is_free(part)
-    ask = partial(propose_grasps, cloud, rng_seed=bench.seed, handover=handover, frame=frame)
+    free = handle_free.is_free(part)
+    handover = query.intent == "hand_over" and not free
+    ask = partial(propose_grasps, cloud, rng_seed=bench.seed, handover=handover, frame=frame, arm=bench.arm_model)
+    ask = partial(ask, handle_free=free)
     backend: Backend = bench.grasp_backend
     try:
         return ask(backend=backend), {}

@@ -20,9 +20,8 @@ CHUNK = 300  # hands looked at together, which bounds the memory
 
 def closed(candidates: Candidates, surface: Surface, gripper: ParallelGripper) -> Candidates:
     """The candidates moved along their closing axis until what the pads meet lies amid them; widths and qualities
-    measured there. quality: cosine of the worst angle between the mean normal of what either pad touches, and the closing
-    axis or the line from one contact to the other. Hands that would close on nothing are
-    dropped.
+    measured there. quality: cosine of the worst angle between the mean normal of what either pad touches, and the
+    closing axis or the line from one contact to the other. Hands that would close on nothing are dropped.
     """
     for _ in range(ROUNDS):
         width_m, shift_m, quality = _meet(candidates, surface, gripper)

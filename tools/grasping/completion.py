@@ -157,7 +157,7 @@ def turned_about(p: Array, n: Array) -> Array | None:
         moment = (A * weight[:, None]).T @ A
         if np.linalg.eigvalsh(moment)[0] < MIN_TURN * np.trace(moment):
             return None
-        centre = np.linalg.solve(moment, (A * weight[:, None]).T @ b)
+        centre = np.asarray(np.linalg.solve(moment, (A * weight[:, None]).T @ b), float)
         off_m = np.abs(A @ centre - b) / np.linalg.norm(A, axis=1)
         weight = 1 / np.maximum(off_m, OFF_AXIS_M)
     off_rad = np.arcsin(np.minimum(1.0, off_m / np.maximum(np.linalg.norm(p - centre, axis=1), 1e-6)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -9,6 +11,7 @@ from scipy.spatial import cKDTree
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import GraspSet, PartCloud, RgbdFrame
+from affordagent.robot.arms import ArmName
 from affordagent.tools.depth_projection import voxel_downsample
 from affordagent.tools.grasping import ranking
 from affordagent.tools.grasping.antipodal import FRICTION, MIN_TIP_PAST_CONTACT_M, Antipodal, Candidates, too_wide
@@ -19,6 +22,7 @@ from affordagent.tools.grasping.completion import Surface, complete, imagined, n
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85, ParallelGripper
 
 MIN_POINTS = 20
+ENOUGH = 10
 SHALLOWER_M = (0.005, 0.010)
 REST_WEIGHT = 2.0  # of a piece of surface that is not of the part, against one that is
 
@@ -31,21 +35,29 @@ def propose(
     limit: int = 60,
     backend: Backend | None = None,
     frame: RgbdFrame | None = None,
+    handle_free: bool = False,
+    arm: ArmName = "UR5e",
 ) -> GraspSet:
     """Collision-free grasps on the part, best first, at most `limit`, none nearly equal to a better one.
 
     backend: who proposes the hand poses; None = `Antipodal`. What it proposes is filtered, ranked and thinned here in
     the same way, whoever it is. frame: the whole scene, for backends that look at it. A hand turned half about its
-    approach grasps the same: only one of the two is returned.
+    approach grasps the same: only one of the two is returned. Grasps that small errors would spoil are left out where
+    `ENOUGH` others are there. handover: the person's hand needs room on the part; handle_free: it takes what is not
+    held. arm: the one that is to reach them.
 
     Raises:
         StageFailure: "grasp.none" (no opposing surfaces, or hardly any points), "grasp.too_wide",
             "grasp.collides_surface" (the table is in the way of all), "grasp.collides_scene" (other things are).
     """
-    view = consider(cloud, rng_seed, gripper, backend, frame)
+    view = replace(consider(cloud, rng_seed, gripper, backend, frame), arm=arm)
     grasps = view.grasps
-    scores, terms = ranking.score(view, ranking.HANDOVER_TERMS if handover else ranking.TERMS)
+    by_wish = ranking.HANDOVER_TERMS if handover else ranking.TERMS
+    scores, terms = ranking.score(view, ranking.HANDLE_FREE_TERMS if handle_free else by_wish)
     best = ranking.diverse(grasps.T_base_tcp, scores, limit)
+    trusted = ranking.trusted(view)
+    sure = [i for i in best if trusted[i]]
+    best = sure if len(sure) >= ENOUGH else best
     name = Antipodal.name if backend is None else backend.name
     return GraspSet(grasps.T_base_tcp, grasps.width_m, scores, terms, gripper.name, name).take(best)
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array
+from affordagent.robot.arms import ARMS, ArmName
+from affordagent.tools.depth_projection import HAND_M
 from affordagent.tools.grasping.antipodal import FRICTION, STEEPEST, TIP_PAST_CONTACT_M, Candidates
 from affordagent.tools.grasping.completion import Surface
 from affordagent.tools.grasping.gripper import ParallelGripper
@@ -19,6 +21,9 @@ CROWDED_M = 0.012  # surroundings nearer than this to the hand cost clearance
 PATCH_DEPTH_M = 0.004  # surface this near to a pad counts as touched by it
 FACING = 0.5  # cosine to the closing axis from which a piece of surface faces a pad
 MET_FIRST_M, STRANGERS = 0.001, 2  # so many points of something else that reach this near to a pad touch it first
+SURE_AIR_M, SURE_FRICTION = 0.003, 0.4
+FIST_M = 0.045  # what is nearer to the tcp than this, a person cannot take hold of
+AT_EASE = 0.85  # of the reach, up to which all is equally well
 PATCH_HEIGHT_M = 0.012  # contact this tall along the approach is as good as any taller one
 
 
@@ -39,7 +44,8 @@ class Touch:
 @dataclass(frozen=True)
 class View:
     """All the terms look at. com: (3,) estimated centre of mass. clearance_m: (G,) air around the hand, at most
-    `CROWDED_M`. rest: (N, 3) points of the object that are not of the part. table_z_m: height of the table."""
+    `CROWDED_M`. rest: (N, 3) points of the object that are not of the part. table_z_m: height of the table.
+    arm: the one that is to reach the grasps, its base at the origin."""
 
     grasps: Candidates
     touch: Touch
@@ -49,6 +55,7 @@ class View:
     gripper: ParallelGripper
     rest: Array
     table_z_m: float
+    arm: ArmName = "UR5e"
 
 
 def antipodal(v: View) -> Array:
@@ -122,6 +129,28 @@ def room(v: View) -> Array:
     return (np.abs(x[..., 0]) > 1.5 * v.gripper.pad_width_m).mean(1)
 
 
+def free_handle(v: View) -> Array:
+    """For a person who is to take the handle: how much of what is not held lies out of the fingers' way."""
+    if len(v.rest) == 0:
+        return np.ones(len(v.grasps))
+    away_m = np.linalg.norm(v.rest[None] - v.grasps.T_base_tcp[:, None, :3, 3], axis=2)
+    return np.asarray((away_m > FIST_M).mean(1))
+
+
+def reachability(v: View) -> Array:
+    """Before any inverse kinematics: is the flange well within the arm's reach, not over its base, and does the hand
+    point away from the base rather than back to it?"""
+    facts = ARMS[v.arm]
+    T = v.grasps.T_base_tcp
+    flange = T[:, :3, 3] - HAND_M * T[:, :3, 2] - [0, 0, facts.d_m[0]]
+    stretched = np.linalg.norm(flange, axis=1) / facts.reach_m
+    out_m = np.linalg.norm(flange[:, :2], axis=1)
+    far = (1 - stretched) / (1 - AT_EASE)  # 0 at the reach
+    near = out_m / abs(facts.d_m[3]) - 1  # within that cylinder about the base's axis no wrist can be
+    back = np.maximum(0.0, -np.sum(T[:, :2, 2] * T[:, :2, 3], axis=1) / np.linalg.norm(T[:, :2, 3], axis=1))
+    return np.clip(np.minimum(far, near), 0.0, 1.0) * (1 - 0.5 * back)
+
+
 Term = Callable[[View], Array]
 TERMS: list[tuple[Term, float]] = [
     (antipodal, 2.0),
@@ -137,8 +166,10 @@ TERMS: list[tuple[Term, float]] = [
     (width_margin, 0.5),
     (clearance, 3.0),
     (depth, 1.0),
+    (reachability, 0.5),
 ]
 HANDOVER_TERMS: list[tuple[Term, float]] = [*TERMS, (room, 1.0)]
+HANDLE_FREE_TERMS: list[tuple[Term, float]] = [*TERMS, (free_handle, 2.0)]
 
 
 def score(view: View, terms: list[tuple[Term, float]]) -> tuple[Array, dict[str, Array]]:
@@ -186,6 +217,13 @@ def touch(grasps: Candidates, part: Surface, other: Array, gripper: ParallelGrip
     skew = np.arctan2(np.hypot(nx, 0.5 * nz), np.maximum(ny, 1e-9))  # seen edges tip the normals along z: half counts
     observed = (near_pad & part.observed).sum(1) / np.maximum(near_pad.sum(1), 1)
     return Touch(extent_x, extent_z, middle_x, skew, purity(held), observed)
+
+
+def trusted(view: View) -> NDArray[np.bool_]:
+    """(G,) True where small errors of the surface would not matter: some air around the hand, contacts well within the
+    friction cone, nothing else met first."""
+    sure = np.cos(np.arctan(SURE_FRICTION))
+    return (view.clearance_m > SURE_AIR_M) & (view.grasps.quality > sure) & (view.touch.purity > 0)
 
 
 def diverse(
