@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from affordagent.agent.pictures import save_overlay, scene_3d
+from affordagent.agent.pictures import overlay, save_overlay, scene_3d
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import RunStore
 from affordagent.robot.arms import ArmName
@@ -41,6 +41,8 @@ def write_report(folder: Path) -> Path:
         video=_data_uri(folder / VIDEO, "video/mp4"),
         view_3d=_view_3d(store, _arm(run["settings"])),
         part=_json(folder / "part_mask.json"),
+        answers=_answers(store),
+        decision=_decision(stages),
         grasps=store.get("grasps")[0][:10] if store.has("grasps") else [],
         plan=_json(folder / "plan.json"),
         verdict=_json(folder / "verdict.json"),
@@ -48,6 +50,26 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     path.write_text(page)
     return path
+
+
+def _answers(store: RunStore) -> list[dict[str, str]]:
+    """Each tool's mask on the image, where two were asked: name, tool, picture."""
+    if not store.has("second_answer") and not store.has("first_answer"):
+        return []
+    found = []
+    for name in ("first", "second"):
+        if store.has(f"{name}_answer"):
+            part = store.get(f"{name}_answer")
+            picture = store.folder / f"{name}_overlay.png"
+            overlay(store.get("frame"), store.get("table"), part).save(picture)
+            found.append({"name": name, "tool": part.tool, "picture": _data_uri(picture, "image/png") or ""})
+    return found
+
+
+def _decision(stages: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The evidence of the second grounding, None where there was none."""
+    records = [s["evidence"] for s in stages if s["stage"] == "ground" and "decision" in s["evidence"]]
+    return records[-1] if records else None
 
 
 def _template() -> jinja2.Template:

@@ -1,7 +1,7 @@
 """Does a second opinion help more than it harms? Policies over the same answers of both grounding tools.
 
-    affordagent eval fallback --out DIR [--first-seed 1200] [--faults]
-    affordagent eval fallback --out DIR --fit      # development scenes: fits tools/grounding_fit.json first
+    affordagent eval fallback --out DIR --fit                                      # development scenes
+    affordagent eval fallback --out DIR --faults --first-seed 1200 --phrases test  # a report
 
 Both tools are asked everything once (`grounding_answers`); the policies then decide offline, by the functions that the
 graph uses. A case ends right when the mask taken has an IoU of 0.5 or more with the true part, or when nothing is taken
@@ -27,8 +27,6 @@ from affordagent.evaluations.grounding_answers import Case, Seen
 from affordagent.evaluations.statistics import mcnemar, rate
 from affordagent.tools.second_opinion import Opinion, decide, opinion_of
 
-DEVELOPMENT = range(100, 160)
-REPORTING = range(1200, 1260)
 BINS = 5  # of the reliability table
 
 

@@ -3,8 +3,8 @@ checks, and the calibration of the confidences.
 
 A limit is the value that all but a few of the good masks keep (KEPT): good are the first tool's masks that are right
 (IoU 0.5 or more with the true part), and the true masks themselves. The calibrations are logistic, with a small
-quadratic prior, fitted to "the mask is right", as often as it is in these cases, and to "what was asked for is there", as
-if half of it was not.
+quadratic prior, fitted to "the mask is right", as often as it is in these cases, and to "what was asked for is there",
+as if half of it was not.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from affordagent.core.geometry import Array
+from affordagent.core.run_store import write_json
 from affordagent.core.types import PartMask
 from affordagent.evaluations.grounding_answers import Case, Seen
 from affordagent.tools.affordance_vlm import MIN_PART_PX
 from affordagent.tools.calibration import WEIGHTS, traits_alone, traits_together, weights_of
-from affordagent.tools.mask_checks import measure
+from affordagent.tools.grounding_fit import FIT, fitted
+from affordagent.tools.mask_checks import fitted_limits, measure
 
 PRIOR = 1e-3  # weight of the squared weights
 KEPT = 0.002  # share of good masks that a limit leaves out
@@ -46,6 +48,13 @@ def good_masks(seen: list[Seen]) -> list[tuple[PartMask, Seen, Case]]:
                 good.append((first, view, case))
             good.append((PartMask(case.truth, case.whole, 1.0, "truth"), view, case))
     return good
+
+
+def write_fit(seen: list[Seen], made: dict[str, Any]) -> None:
+    """Fit everything on these scenes and replace the artefact. made: how, to be kept with it."""
+    write_json(FIT, {"made": made, "limits": fit_limits(seen), **fit_confidence(seen)})
+    fitted.cache_clear()
+    fitted_limits.cache_clear()
 
 
 def fit_limits(seen: list[Seen]) -> dict[str, dict[str, float | None]]:

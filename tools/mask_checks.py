@@ -83,7 +83,7 @@ def measure(part: PartMask, frame: RgbdFrame, scene: TableScene, query: Function
     found = {"pixels": float(mask.sum())}
     if not mask.any():
         return found
-    proper = query.part is not None and query.part not in WHOLE
+    proper = asks_for_a_part(query)
     if proper and (distance_m := _distance_m(frame, mask)) is not None:
         found["part_area_cm2"] = _area_cm2(frame, mask, distance_m)
         inside_px = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5).max()
@@ -104,6 +104,11 @@ def measure(part: PartMask, frame: RgbdFrame, scene: TableScene, query: Function
     if proper and whole.any():
         found["part_of_object"] = _share(mask & whole, whole)
     return found
+
+
+def asks_for_a_part(query: FunctionalQuery) -> bool:
+    """A proper part, such as a handle; a body or a side may be all of the thing."""
+    return query.part is not None and query.part not in WHOLE
 
 
 @cache
