@@ -1,0 +1,236 @@
+"""Places and hand-overs: where things may go, how they are put there or taken, and what the judge says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affordagent.agent.session import Session
+from affordagent.agent.settings import Settings
+from affordagent.core.errors import AffordAgentError, StageFailure
+from affordagent.core.geometry import Array, transform_points
+from affordagent.core.run_store import RunStore
+from affordagent.core.types import Destination, PartCloud, PartMask
+from affordagent.evaluations.deliveries import Trial, TrueDelivery, run_trial
+from affordagent.graphs.moving import _paths
+from affordagent.robot.hand_over import HandOver
+from affordagent.robot.interface import LOOK_Q, ArmState, MotionResult
+from affordagent.robot.kinematics import chain_of
+from affordagent.robot.limits import MotionLimits
+from affordagent.robot.sim.cell import SimCell
+from affordagent.tools import handle_free
+from affordagent.tools.delivery import RELEASE_M, hand_over_goal, place_goal
+from affordagent.tools.destination import find_container
+from affordagent.tools.landing import opening_of
+from affordagent.tools.steps import wait_for_pull
+from affordagent.tools.table import find_objects
+
+CAMERA = np.array([0.95, 0.0, 0.7])
+
+
+def grid(x: tuple[float, float], y: tuple[float, float], z: float, step: float = 0.004) -> Array:
+    xs, ys = np.arange(x[0], x[1], step), np.arange(y[0], y[1], step)
+    return np.array([[a, b, z] for a in xs for b in ys])
+
+
+def bar(x: float = 0.45, y: float = -0.2, length: float = 0.16) -> PartCloud:
+    """A bar of 3 x 2 cm along x, its top seen; the part is its nearer half."""
+    top = grid((x - length / 2, x + length / 2), (y - 0.015, y + 0.015), 0.02)
+    up = np.tile([0.0, 0, 1], (len(top), 1))
+    near = top[:, 0] > x
+    return PartCloud(top[near], up[near], top, np.empty((0, 3)), 0.0, CAMERA, 1.0)
+
+
+def open_box(inner: tuple[float, float] = (0.3, 0.2), at: tuple[float, float] = (0.45, 0.15)) -> Array:
+    (length, width), (x, y) = inner, at
+    floor = grid((x - length / 2, x + length / 2), (y - width / 2, y + width / 2), 0.005)
+    half_x, half_y = length / 2 + 0.006, width / 2 + 0.006
+    outer = grid((x - half_x, x + half_x), (y - half_y, y + half_y), 0.08, 0.002)
+    wall = outer[(np.abs(outer[:, 0] - x) > length / 2) | (np.abs(outer[:, 1] - y) > width / 2)]
+    return np.concatenate([floor, wall])
+
+
+BARE = grid((0.25, 0.8), (-0.45, 0.45), 0.0)
+
+
+def test_an_opening_has_a_rim_and_a_floor() -> None:
+    opening = opening_of(open_box(), 0.0)
+    assert opening is not None
+    assert opening.rim_z_m == pytest.approx(0.08, abs=0.002)
+    assert opening.floor_z_m == pytest.approx(0.005, abs=0.002)
+    assert opening.rectangular > 0.95
+    assert opening_of(bar().object, 0.0) is None, "a closed thing has none"
+
+
+def test_into_a_box_everything_of_it_is_inside_and_just_above_the_floor() -> None:
+    cloud, box = bar(), open_box()
+    goal = place_goal(cloud, Destination(relation="in", words="box"), box, BARE)
+    assert len(goal.moves) > 3
+    for move in goal.moves:
+        there = transform_points(move, cloud.object)
+        assert (np.abs(there[:, 0] - 0.45) < 0.15).all()
+        assert (np.abs(there[:, 1] - 0.15) < 0.10).all()
+        assert there[:, 2].max() == pytest.approx(0.02 + 0.005 + RELEASE_M, abs=1e-6), "the table was under it before"
+        np.testing.assert_allclose(move[2, :3], [0, 0, 1], atol=1e-9)  # turned about the vertical only
+    assert len(goal.inside) == len(box)
+
+
+def test_what_does_not_fit_is_said_with_its_size() -> None:
+    with pytest.raises(StageFailure, match=r"needs 4\d x \d cm, and no such place is free in the box") as caught:
+        place_goal(bar(length=0.45), Destination(relation="in", words="box"), open_box(), BARE)
+    assert (caught.value.stage, caught.value.code) == ("plan", "scene.no_room")
+    closed = grid((0.3, 0.6), (0.1, 0.3), 0.08)
+    with pytest.raises(StageFailure, match="no opening in the box"):
+        place_goal(bar(), Destination(relation="in", words="box"), closed, BARE)
+
+
+def test_a_full_corner_of_the_box_is_left_alone() -> None:
+    lying = grid((0.32, 0.58), (0.16, 0.24), 0.04)  # half of the floor is taken
+    goal = place_goal(bar(), Destination(relation="in", words="box"), np.concatenate([open_box(), lying]), BARE)
+    for move in goal.moves:
+        assert transform_points(move, bar().object)[:, 1].max() < 0.16
+
+
+def test_beside_and_somewhere_else_are_free_spots_on_the_table() -> None:
+    box = open_box()
+    cloud = replace(bar(), obstacles=box)
+    beside = place_goal(cloud, Destination(relation="beside", words="box"), box, BARE)
+    elsewhere = place_goal(cloud, Destination(relation="on", words="table"), np.empty((0, 3)), BARE)
+    for goal in (beside, elsewhere):
+        for move in goal.moves:
+            there = transform_points(move, cloud.object)
+            gaps = np.linalg.norm(there[:, None, :2] - box[None, ::7, :2], axis=2)
+            assert gaps.min() > 0.02
+            assert there[:, 2].max() == pytest.approx(0.02 + RELEASE_M, abs=1e-6)
+            if goal is beside:
+                assert gaps.min() < 0.15
+            else:
+                assert np.linalg.norm((there - cloud.object)[:, :2].mean(0)) > 0.07
+
+
+def test_on_a_small_top_a_thing_may_overhang() -> None:
+    top = grid((0.45, 0.53), (0.1, 0.18), 0.05)
+    goal = place_goal(bar(), Destination(relation="on", words="block"), top, BARE)
+    middle = transform_points(goal.moves[0], bar().object).mean(0)
+    assert np.abs(middle[:2] - [0.49, 0.14]).max() < 0.02
+
+
+@pytest.mark.parametrize(("kept_free", "sign"), [(False, 1), (True, -1)], ids=["handle held", "handle free"])
+@pytest.mark.parametrize("towards_deg", [0.0, 90.0, -135.0])
+def test_the_free_end_points_to_the_person(kept_free: bool, sign: int, towards_deg: float) -> None:
+    cloud, settings = bar(length=0.3), HandOver(towards_deg=towards_deg)
+    goal = hand_over_goal(cloud, settings, kept_free)
+    part, whole = (transform_points(goal.moves[0], points).mean(0) for points in (cloud.part, cloud.object))
+    pointing = (part - whole)[:2] / np.linalg.norm((part - whole)[:2])
+    assert sign * pointing @ settings.towards[:2] > 0.99
+    np.testing.assert_allclose(whole[:2], settings.position_m[:2], atol=0.01)
+
+
+def test_the_place_to_hand_things_over_is_within_the_limits() -> None:
+    with pytest.raises(ValueError, match="outside the workspace"):
+        HandOver(position_m=(1.5, 0, 0.3)).check(MotionLimits())
+    with pytest.raises(ValueError, match="keep-out"):
+        HandOver().check(MotionLimits(keep_out_m=(((0.4, -0.2, 0.2), (0.7, 0.2, 0.5)),)))
+    with pytest.raises(ValueError, match="above the table"):
+        HandOver(position_m=(0.5, 0, 0.05)).check(MotionLimits())
+    with pytest.raises(ValueError, match="pull_n = 0.5"):
+        HandOver(pull_n=0.5)
+
+
+def test_settings_check_it_too(tmp_path: Path) -> None:
+    file = tmp_path / "affordagent.toml"
+    file.write_text("[hand_over]\nposition_m = [2.0, 0.0, 0.3]\n")
+    with pytest.raises(AffordAgentError, match="outside the workspace"):
+        Settings.load(file)
+    file.write_text("[hand_over]\nposition_m = [0.4, -0.4, 0.4]\ntowards_deg = -90\npull_n = 10\n")
+    assert Settings.load(file).hand_over.pull_n == 10
+
+
+@dataclass
+class PulledArm:
+    """Stands still; is pulled with `pull_n` from `at_s` on. width_m falls to 0 at `lost_s`."""
+
+    pull_n: float = 0.0
+    at_s: float = 1.0
+    lost_s: float = np.inf
+    clock_s: float = 0.0
+    measures: bool = True
+
+    def read(self) -> ArmState:
+        force = np.array([0.0, 0.0, -8.0]) + (self.pull_n if self.clock_s > self.at_s else 0.0) * np.array([1.0, 0, 0])
+        width = 0.02 if self.clock_s < self.lost_s else 0.0
+        return ArmState(LOOK_Q, width, self.clock_s, tcp_force_n=force if self.measures else None)
+
+    def wait(self, duration_s: float, phase: str) -> MotionResult:
+        self.clock_s += duration_s
+        return MotionResult(True, self.read())
+
+
+def test_a_pull_is_felt_and_nothing_else_is_taken_for_one() -> None:
+    settings = HandOver(timeout_s=5)
+    pulled = wait_for_pull(PulledArm(pull_n=8), settings, "offer")
+    assert (pulled.reached, pulled.message) == (True, "pulled with 8 N")
+    assert 1.0 < pulled.state.stamp_s < 1.6
+    weak = wait_for_pull(PulledArm(pull_n=3), settings, "offer")
+    assert (weak.reached, weak.code) == (False, "execution.not_taken")
+    assert "recover --open" in weak.message
+    lost = wait_for_pull(PulledArm(lost_s=2.0, measures=False), settings, "offer")
+    assert (lost.reached, lost.message) == (True, "taken out of the closed fingers")
+    assert wait_for_pull(PulledArm(pull_n=50, measures=False), settings, "offer").code == "execution.not_taken"
+
+
+def test_the_rest_is_held_when_the_handle_is_left_free() -> None:
+    whole = np.zeros((60, 80), bool)
+    whole[20:40, 10:70] = True
+    handle = whole.copy()
+    handle[:, 40:] = False
+    rest = handle_free.rest_of(PartMask(handle, whole, 0.9, "test"))
+    assert rest is not None
+    assert not (rest.mask & handle).any()
+    assert (rest.mask & whole).sum() > 0.3 * whole.sum()
+    assert handle_free.is_free(rest)
+    assert handle_free.rest_of(PartMask(whole, whole, 0.9, "test")) is None, "there is nothing else to hold"
+    assert not handle_free.is_free(handle_free.part_after_all(rest, "too flat"))
+
+
+@pytest.mark.parametrize(("scene", "words"), [("packing", "box"), ("serving", "tray")])
+def test_boxes_and_trays_are_found_by_their_shape(scene: str, words: str) -> None:
+    with Session(Settings(scene=scene, seed=3), TrueDelivery()) as session:
+        assert isinstance(session.cell, SimCell)
+        frame, truth = session.cell.look(), session.cell.truth()
+    table, none = find_objects(frame), np.zeros(frame.depth_m.shape, bool)
+    found = find_container(frame, table, Destination(relation="in", words=words), none, 0.0)
+    assert found is not None
+    assert (found.mask & truth[0].mask).sum() > 0.95 * truth[0].mask.sum()
+    other = {"box": "tray", "tray": "box"}[words]
+    assert find_container(frame, table, Destination(relation="in", words=other), none, 0.0) is None
+    assert find_container(frame, table, Destination(relation="in", words=words), found.mask, 0.0) is None, "its own"
+
+
+@pytest.mark.parametrize("kind", ["in", "hand_over"])
+def test_a_whole_delivery_in_the_simulated_cell(tmp_path: Path, kind: str) -> None:
+    row = run_trial(Trial(kind, 101, "truth", noise=False), tmp_path, TrueDelivery())  # type: ignore[arg-type]
+    assert row["success"], row["failure"]
+    checks = row["verdict"]["checks"]
+    assert ({"in_place", "at_rest", "not_dropped"} if kind == "in" else {"presented", "taken"}) <= set(checks)
+
+
+def test_nothing_is_carried_to_a_person_faster_than_the_settings_say(tmp_path: Path) -> None:
+    settings = Settings(scene="packing", seed=101, dry_run=True)
+    session = Session(settings)
+    assert isinstance(session.cell, SimCell)
+    session.tools = TrueDelivery(cell=session.cell, target=session.cell.scene.objects[1].name, kind="hand_over")
+    with session:
+        result = session.run("hand it over", tmp_path / "run")
+    assert result.outcome == "planned", result.failure
+    listed = [step["step"] for step in result.stages[-1]["evidence"]["would_send"]]
+    assert listed[5:] == ["hold", "carry", "offer", "let_go", "back_off", "rest"]
+    plan = RunStore(tmp_path / "run").get("plan")
+    (carry,) = (path for name, path, _ in _paths(plan) if name == "carry")
+    chain = chain_of("UR5e")
+    tcp = chain.tcp(chain.links(carry.positions))[:, :3, 3]
+    speeds = np.linalg.norm(np.diff(tcp, axis=0), axis=1) / np.diff(carry.times_s)
+    assert speeds.max() <= settings.hand_over.speed_m_s * 1.001
