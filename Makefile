@@ -23,6 +23,7 @@ lint: setup
 
 # One thread, as on the robot's computer. BENCH="--vlm DIR" measures the published model's loader too.
 bench: setup
+	$(BIN)/pip install --quiet -e '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m affordagent.evaluations.bench --out bench.json $(BENCH)
 
 setup: system $(READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from affordagent.core.geometry import Array, transform_points
+from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import Grasp, GraspPlan, PartMask, RgbdFrame, TableScene
 from affordagent.robot.arms import ArmName
@@ -100,16 +101,35 @@ def _cloud_trace(frame: RgbdFrame, part: np.ndarray | None) -> go.Scatter3d:
 
 
 def _gripper_trace(grasp: Grasp, opening_m: float, colour: str, width: int, name: str) -> go.Scatter3d:
-    """The gripper as a fork: two fingers along z, the bar along y, the wrist behind."""
     import plotly.graph_objects as go
 
-    half = max(opening_m, 0.005) / 2
-    fork = [[0, -half, 0.008], [0, -half, -FINGER_M], [0, 0, -FINGER_M], [0, 0, -FINGER_M - PALM_M]]
-    fork += [[0, 0, -FINGER_M], [0, half, -FINGER_M], [0, half, 0.008]]
-    x, y, z = np.round(transform_points(grasp.T_base_tcp, np.array(fork)), 4).T
+    x, y, z = np.round(_fork(grasp, opening_m), 4).T
     text = f"{name}: score {grasp.score:.2f}, width {1e3 * grasp.width_m:.0f} mm"
     line = {"color": colour, "width": width}
     return go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, name=name, text=text, hoverinfo="text")
+
+
+def _fork(grasp: Grasp, opening_m: float) -> Array:
+    """(7, 3) the gripper as a line in the base frame: two fingers along z, the bar along y, the wrist behind."""
+    half = max(opening_m, 0.005) / 2
+    line = [[0, -half, 0.008], [0, -half, -FINGER_M], [0, 0, -FINGER_M], [0, 0, -FINGER_M - PALM_M]]
+    line += [[0, 0, -FINGER_M], [0, half, -FINGER_M], [0, half, 0.008]]
+    return transform_points(grasp.T_base_tcp, np.array(line))
+
+
+def grasps_on_image(frame: RgbdFrame, part: PartMask, grasps: Sequence[Grasp]) -> Image.Image:
+    """The colour image with the part's mask and each grasp's gripper, open as wide as its contacts are apart: red where
+    the score is low, green where it is high, the best on top."""
+    assert frame.T_base_camera is not None
+    picture = np.asarray(overlay(frame, None, part)).copy()
+    T_camera_base = invert(frame.T_base_camera)
+    for grasp in reversed(grasps):
+        pixels = frame.camera.project(transform_points(T_camera_base, _fork(grasp, grasp.width_m)))
+        points = np.round(8 * pixels).astype(np.int32)  # in eighths of a pixel
+        colour = tuple(int(255 * c) for c in (min(1.0, 2 - 2 * grasp.score), min(1.0, 2 * grasp.score), 0.1))
+        for rgb, width in (((0, 0, 0), 3), (colour, 1)):
+            cv2.polylines(picture, [points], False, rgb, width, cv2.LINE_AA, shift=3)
+    return Image.fromarray(picture)
 
 
 def _tcp_path(plan: GraspPlan, arm: ArmName) -> Array:

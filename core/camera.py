@@ -64,12 +64,12 @@ class CameraIntrinsics:
         x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
         depth = depth_m[y : y + height, x : x + width]
         wanted = mask[y : y + height, x : x + width] & (depth > 0)
-        slope_u = (np.arange(x, x + width) - self.cx) / self.fx
-        slope_v = (np.arange(y, y + height) - self.cy) / self.fy
-        points = np.empty((np.count_nonzero(wanted), 3))
-        points[:, 2] = depth[wanted]
-        np.multiply(np.broadcast_to(slope_u, wanted.shape)[wanted], points[:, 2], out=points[:, 0])
-        np.multiply(np.repeat(slope_v, wanted.sum(1)), points[:, 2], out=points[:, 1])
+        pixels, per_row = np.flatnonzero(wanted), np.count_nonzero(wanted, axis=1)
+        columns = pixels - np.repeat(np.arange(height) * width, per_row)
+        points = np.empty((len(pixels), 3))
+        points[:, 2] = depth.ravel()[pixels]
+        np.multiply(((np.arange(x, x + width) - self.cx) / self.fx)[columns], points[:, 2], out=points[:, 0])
+        np.multiply(np.repeat((np.arange(y, y + height) - self.cy) / self.fy, per_row), points[:, 2], out=points[:, 1])
         return points
 
     def project(self, points_camera: Array) -> Array:

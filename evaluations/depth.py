@@ -177,7 +177,7 @@ def judge(thing: Thing, name: str, spoil: Spoil, mask_of: Callable[[Mask], Mask]
     try:
         cloud = lift(frame, find_objects(frame), part)
     except StageFailure as failure:
-        must = share >= MUST_ACCEPT and sound.sum() >= MUST_ACCEPT_PX
+        must = bool(share >= MUST_ACCEPT and sound.sum() >= MUST_ACCEPT_PX)
         return row | {"code": failure.code, "false_refusal": must, "false_acceptance": False}
     far = float((cKDTree(thing.surface).query(cloud.part)[0] > OFF_PART_M).mean())
     T_camera_base = invert(frame.T_base_camera) if frame.T_base_camera is not None else np.eye(4)

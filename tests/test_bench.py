@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -9,9 +10,11 @@ from fake_affordance_set import write_fake_set
 from tiny_vlm import write_tiny_vlm
 
 from affordagent.core.errors import AffordAgentError
-from affordagent.evaluations import bench
-from affordagent.evaluations.bench import Bench, Figure, checkpoint_size, machine, mini_training, query, rows_of_data
+from affordagent.evaluations import bench, bench_grasping
+from affordagent.evaluations.bench import checkpoint_size, machine, mini_training, query, rows_of_data
+from affordagent.evaluations.bench_grasping import projection
 from affordagent.evaluations.bench_query import GROUNDING, measure
+from affordagent.evaluations.figures import Bench, Figure
 from affordagent.finetune.mini_train import CONFIGS
 
 
@@ -54,6 +57,25 @@ def test_queries_are_timed_by_step(small: Bench) -> None:
     steps = [sum(times) for times in zip(*(total.parts["steps"][step] for step in GROUNDING), strict=True)]
     assert total.parts["each"] == pytest.approx(steps, abs=5e-4)
     assert figures["peak memory of the queries"].value >= figures["peak memory after loading"].value > 100
+
+
+def test_projection_is_compared_with_open3d(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("open3d", reason="the benchmark's extra is not installed: pip install 'affordagent[bench]'")
+    monkeypatch.setattr(bench_grasping, "PROJECTIONS", 3)
+    figures = projection(small)
+    ratios, differences = figures[::2], figures[1::2]
+    assert [figure.met for figure in differences] == [True, True]
+    for figure in ratios:
+        assert figure.parts["points"] > 1000
+        assert figure.value == pytest.approx(figure.parts["open3d_cpu_s"] / figure.parts["ours_cpu_s"])
+
+
+def test_without_open3d_the_projection_says_so(
+    small: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert projection(small) == []
+    assert "affordagent[bench]" in capsys.readouterr().out
 
 
 def test_too_few_pictures_are_refused(small: Bench) -> None:
