@@ -31,7 +31,7 @@ from affordagent.tools.grasping.gripper import ParallelGripper
 
 BEHIND_TIP_M, PAST_TIP_M = 0.03, 0.006  # part of the fingers that may hold something, along the approach
 REACH_M = 0.055  # half of the widest opening of the hands that networks were trained with
-MAX_TURN_DEG = 25.0
+MAX_TURN_DEG = 12.0
 FACING = 0.6  # cosine to the closing axis from which a piece of surface counts as facing a finger
 
 
