@@ -136,7 +136,8 @@ def lift(bench: Workbench, state: GraspState) -> Done:
     cloud = _project(bench)
     left = f"; the {query.part} is left to the person" if rest is not None else ""
     message = f"{len(cloud.part)} points of the part, {100 * cloud.valid_fraction:.0f} % of its pixels have depth{left}"
-    return Done(message, {"part_points": len(cloud.part), "valid_fraction": cloud.valid_fraction})
+    shares = ("valid_fraction", "filled_fraction", "table_fraction")
+    return Done(message, {"part_points": len(cloud.part)} | {name: getattr(cloud, name) for name in shares})
 
 
 def _project(bench: Workbench) -> PartCloud:
