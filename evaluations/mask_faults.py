@@ -28,7 +28,7 @@ GROW_PX = 12
 def shifted(part: PartMask, scene: TableScene, rng: np.random.Generator) -> PartMask:
     """Both masks moved by SHIFT_PX in some direction."""
     angle = rng.uniform(0, 2 * np.pi)
-    move = np.float64([[1, 0, SHIFT_PX * np.cos(angle)], [0, 1, SHIFT_PX * np.sin(angle)]])
+    move = np.array([[1, 0, SHIFT_PX * np.cos(angle)], [0, 1, SHIFT_PX * np.sin(angle)]])
     return replace(part, mask=_warped(part.mask, move), object_mask=_warped(part.object_mask, move))
 
 
@@ -52,7 +52,7 @@ def split(part: PartMask, scene: TableScene, rng: np.random.Generator) -> PartMa
     """Half of the part is marked on another place of the picture."""
     half = _end_of(part.mask, 0.5)
     away = -1 if np.flatnonzero(part.mask.any(0)).mean() > part.mask.shape[1] / 2 else 1
-    far = _warped(part.mask & ~half, np.float64([[1, 0, away * 2 * SHIFT_PX], [0, 1, 0]]))
+    far = _warped(part.mask & ~half, np.array([[1.0, 0, away * 2 * SHIFT_PX], [0, 1, 0]]))
     return replace(part, mask=half | far)
 
 
