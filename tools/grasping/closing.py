@@ -24,6 +24,8 @@ def closed(candidates: Candidates, surface: Surface, gripper: ParallelGripper) -
     closing axis or the line from one contact to the other. Hands that would close on nothing are dropped.
     """
     for _ in range(ROUNDS):
+        if len(candidates) == 0:
+            break
         width_m, shift_m, quality = _meet(candidates, surface, gripper)
         T = candidates.T_base_tcp.copy()
         longer_m = gripper.tip_past_tcp_m(width_m) - gripper.tip_past_tcp_m(candidates.width_m)

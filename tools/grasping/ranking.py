@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from affordagent.core.geometry import Array
 from affordagent.robot.arms import ARMS, ArmName
 from affordagent.tools.depth_projection import HAND_M
+from affordagent.tools.grasping import scorer
 from affordagent.tools.grasping.antipodal import FRICTION, STEEPEST, TIP_PAST_CONTACT_M, Candidates
 from affordagent.tools.grasping.completion import Surface
 from affordagent.tools.grasping.gripper import ParallelGripper
@@ -151,6 +152,11 @@ def reachability(v: View) -> Array:
     return np.clip(np.minimum(far, near), 0.0, 1.0) * (1 - 0.5 * back)
 
 
+def learned(v: View) -> Array:
+    """The chance of strict success, as simulated outcomes have taught it."""
+    return scorer.load()(v)
+
+
 Term = Callable[[View], Array]
 TERMS: list[tuple[Term, float]] = [
     (antipodal, 2.0),
@@ -167,6 +173,7 @@ TERMS: list[tuple[Term, float]] = [
     (clearance, 3.0),
     (depth, 1.0),
     (reachability, 0.5),
+    (learned, 0.0),  # seen in the trace, without a say: see docs/grasp_scorer.md
 ]
 HANDOVER_TERMS: list[tuple[Term, float]] = [*TERMS, (room, 1.0)]
 HANDLE_FREE_TERMS: list[tuple[Term, float]] = [*TERMS, (free_handle, 2.0)]
@@ -229,8 +236,12 @@ def trusted(view: View) -> NDArray[np.bool_]:
 def diverse(
     T_base_tcp: Array, scores: Array, limit: int, distance_m: float = 0.01, angle_rad: float = np.radians(20)
 ) -> list[int]:
-    """Indices, best first, such that no kept pose lies within both `distance_m` and `angle_rad` of a better one; a hand
-    turned half about its approach is the same grasp."""
+    """Non-maximum suppression: indices, best first, such that no kept pose lies within both `distance_m` (of the tcps)
+    and `angle_rad` (of the rotation between them) of a better one.
+
+    The rule is that of graspnetAPI's `GraspGroup.nms`, whose defaults are 3 cm and 30 degrees; here a hand that is
+    turned half about its approach is the same grasp, and the distances are such that plans have something to choose from.
+    """
     kept: list[int] = []
     half_turn = np.diag([-1.0, -1.0, 1.0])
     R, p = T_base_tcp[:, :3, :3], T_base_tcp[:, :3, 3]
