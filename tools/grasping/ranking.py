@@ -240,7 +240,7 @@ def diverse(
     and `angle_rad` (of the rotation between them) of a better one.
 
     The rule is that of graspnetAPI's `GraspGroup.nms`, whose defaults are 3 cm and 30 degrees; here a hand that is
-    turned half about its approach is the same grasp, and the distances are such that plans have something to choose from.
+    turned half about its approach is the same grasp, and the distances leave plans something to choose from.
     """
     kept: list[int] = []
     half_turn = np.diag([-1.0, -1.0, 1.0])
