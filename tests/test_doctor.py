@@ -51,3 +51,25 @@ def test_the_grasp_backend_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert not finding.ok
         assert found in finding.detail
         assert "graspgen:tcp://HOST:PORT" in finding.mend
+
+
+def test_which_second_opinions_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AFFORDAGENT_LLM_KEY", "sk-secret-of-a-test")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "affordagent.toml").write_text('fallback = "grounded-sam2:dino.pth,sam2.1_hiera_tiny.pt"\n')
+    found = {finding.what: finding for finding in doctor._second_opinions()}
+    assert not found["setting fallback"].ok
+    assert "dino.pth, sam2.1_hiera_tiny.pt" in found["setting fallback"].detail
+    for name in ("dino.pth", "sam2.1_hiera_tiny.pt"):
+        (tmp_path / name).touch()
+    assert next(f for f in doctor._second_opinions() if f.what == "setting fallback").ok
+    assert found["fallback florence2"].optional
+    assert found["fallback florence2"].mend == "hf download florence-community/Florence-2-base"
+    assert "hf download facebook/sam2.1-hiera-tiny" in found["fallback grounded-sam2"].mend
+    assert "AFFORDAGENT_LLM_KEY set" in found["fallback pointing"].detail
+    assert not any("sk-secret" in str(finding.as_json()) for finding in found.values())
+    (tmp_path / "affordagent.toml").write_text('fallback = "guessing"\nvlm = "florence2:none"\n')
+    assert "pointing:URL,MODEL" in doctor._second_opinions()[0].detail
+    assert "not here: none" in doctor._grounder().detail

@@ -20,12 +20,13 @@ from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.types import Candidate, FunctionalQuery, ObjectProposal, RgbdFrame, TableScene, box_of
 from affordagent.tools.detection import DINO, BoxDetector, Detection, prompt_of
-from affordagent.tools.fallback import open_fallback
+from affordagent.tools.fallback import ROWS, open_fallback
 from affordagent.tools.grounded_sam2 import GroundedSam2Tool
 from affordagent.tools.grounding_dino_pth import hub_names, read_pth
 from affordagent.tools.segmenter import SAM2, Prompt, Segmenter
 from affordagent.tools.sightings import box_iou, crop_around, names_of, probability_of
 from affordagent.tools.tabletop import TabletopTool
+from affordagent.tools.vlm import open_grounder
 
 SIZE = (120, 160)
 REFERENCE = Path(__file__).parent / "data" / "grounding_dino_reference.json"
@@ -367,6 +368,8 @@ def test_the_setting_chooses_the_tool():
     assert (tool.dino, tool.sam2) == ("a/dino.pth", "b")
     standard = open_fallback("grounded-sam2")
     assert (standard.dino, standard.sam2) == (DINO, SAM2)
-    for wrong in ("sam2", "grounded-sam2:a", "grounded-sam2:,b", "tabletop:x"):
-        with pytest.raises(AffordAgentError, match="grounded-sam2:DINO,SAM2"):
+    assert isinstance(open_grounder("grounded-sam2:a,b.pt"), GroundedSam2Tool)
+    assert set(ROWS) == {"tabletop", "grounded-sam2", "florence2", "pointing"}
+    for wrong in ("sam2", "grounded-sam2:a", "grounded-sam2:,b", "tabletop:x", "florence2:", "florence2:a,b,c"):
+        with pytest.raises(AffordAgentError, match=r"grounded-sam2\[:DINO,SAM2\]"):
             open_fallback(wrong)

@@ -149,8 +149,8 @@ def _cut(value: float, most: float) -> float:
 
 
 def _detections(answer: dict[str, Any]) -> list[Detection]:
-    words = [plain_words(TOKENS.sub(" ", text)) for text in answer["text_labels"]]
+    words = answer["text_labels"]  # of no box at all: one empty text
     return [
-        Detection(tuple(box), score, said)
-        for box, score, said in zip(answer["boxes"].tolist(), answer["scores"].tolist(), words, strict=True)
+        Detection(tuple(box), score, plain_words(TOKENS.sub(" ", words[i])))
+        for i, (box, score) in enumerate(zip(answer["boxes"].tolist(), answer["scores"].tolist(), strict=True))
     ]
