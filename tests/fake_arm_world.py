@@ -18,10 +18,10 @@ from affordagent.robot.interface import LOOK_Q, ArmState, MotionResult
 class ArmWorld:
     """`with ArmWorld(path) as world:` serves one client after the other on a Unix socket. told: what was sent, in
     order. object_m: width of what is between the fingers when they close. ends_in: the phase that is cut off half way,
-    when its commander dies."""
+    when its commander dies. taken_in: in phases of this beginning a person takes the object, at the third order."""
 
-    def __init__(self, path: Path, object_m: float = 0.03, ends_in: str = "") -> None:
-        self.path, self.object_m, self._ends_in = path, object_m, ends_in
+    def __init__(self, path: Path, object_m: float = 0.03, ends_in: str = "", taken_in: str = "") -> None:
+        self.path, self.object_m, self._ends_in, self._taken_in = path, object_m, ends_in, taken_in
         self.told: list[str] = []
         self.q, self.width_m, self.time_s = LOOK_Q.copy(), 0.085, 0.0
         self._server = socket.socket(socket.AF_UNIX)
@@ -65,6 +65,9 @@ class ArmWorld:
         self.q = self.q + share * (np.array(order.get("positions", self.q)) - self.q)
         width_m = max(order["width_m"], self.object_m) if "width_m" in order else self.width_m
         self.width_m += share * (width_m - self.width_m)
+        taken_in = self._taken_in and order["phase"].startswith(self._taken_in)
+        if taken_in and sum(phase.startswith(self._taken_in) for phase in self.told) >= 3:
+            self.object_m = self.width_m = 0.0
 
 
 class WorldArm:

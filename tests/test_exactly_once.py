@@ -25,12 +25,14 @@ from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.journal import MotionJournal, read_motions
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import STAGES, Grasp, GraspPlan, JointTrajectory
+from affordagent.core.types import STAGES, Delivery, Grasp, GraspPlan, JointTrajectory
 from affordagent.evaluations.kill_moments import Moment, kill_moments
+from affordagent.robot.hand_over import HandOver
 from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.ur5.commander import Commander
 from affordagent.tools import execution
-from affordagent.tools.execution import execute, grasp_steps, settle, withdrawal_steps
+from affordagent.tools.execution import execute, settle
+from affordagent.tools.steps import delivery_steps, grasp_steps, withdrawal_steps
 
 FORK = multiprocessing.get_context("fork")
 EARLY_KILLS = 24  # a seed: the first two kills come at a third and a sixth of the time that a whole run took
@@ -130,6 +132,38 @@ def test_killed_at_every_place_of_every_step(tmp_path: Path, plan: GraspPlan, ob
                 assert evidence["step"] == step
                 assert len(evidence["steps"]) == 3
                 assert world.told == told_before, "an abandoned run sends nothing"
+
+
+@pytest.fixture(params=["place", "hand_over"])
+def delivering(plan: GraspPlan, request: pytest.FixtureRequest) -> GraspPlan:
+    def motion(start: float, end: float) -> JointTrajectory:
+        return JointTrajectory(np.stack([LOOK_Q + start, LOOK_Q + end]), np.array([0.0, 1.0]))
+
+    lower, at = (motion(1.4, 1.5), 1.5) if request.param == "place" else (None, 1.4)
+    there = Delivery(request.param, np.eye(4), 0, motion(1.0, 1.4), lower, motion(at, at + 0.1), 0.05)
+    return dataclasses.replace(plan, delivery=there)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_at_every_place_of_every_step_of_a_delivery(tmp_path: Path, delivering: GraspPlan, place: str) -> None:
+    assert delivering.delivery is not None
+    for step in [s.name for s in delivery_steps(delivering.delivery, HandOver())]:
+        file, socket_path = tmp_path / f"{step}.sqlite", tmp_path / f"{step}.sock"
+        with ArmWorld(socket_path, 0.03, step if place == "under way" else "", taken_in="offer") as world:
+            assert in_a_process(_first, file, socket_path, delivering, step, place) == -signal.SIGKILL
+            answer = FORK.SimpleQueue()
+            assert in_a_process(_again, file, socket_path, delivering, answer) == 0
+            result, evidence = answer.get()
+            moved = [phase for phase in world.told if not phase.startswith("offer")]  # to wait is no motion
+            assert max(Counter(moved).values()) == 1, f"{step} {place}: {world.told}"
+            if place in ("before begin", "before end", "after end") or step in ("offer", "rest"):
+                assert result == "done", (step, place, evidence)
+                assert [phase for phase in moved if phase != "rest"][-2:] == ["let_go", "back_off"]
+                offers = [m.step for m in read_motions(file) if m.step.startswith("offer")]
+                again = step == "offer" and place in ("after begin", "under way", "before end")
+                assert offers == ([] if delivering.delivery.lower else ["offer", "offer_2"] if again else ["offer"])
+            else:
+                assert (result, evidence["step"]) == ("execution.interrupted", step)
 
 
 # ---- the whole run --------------------------------------------------------------------------------------------------
