@@ -14,6 +14,9 @@ from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import StageFailure
 from affordagent.core.run_store import RunStore, write_json
 from affordagent.core.types import FunctionalQuery, Mask, ObjectProposal, PartMask, RgbdFrame, TableScene, box_of
+from affordagent.evaluations.fallback import compared, reliability
+from affordagent.evaluations.fallback_fit import fit_logistic
+from affordagent.evaluations.mask_faults import FAULTS
 from affordagent.graphs import grounding, stages
 from affordagent.graphs.state import Workbench
 from affordagent.tools.affordance_vlm import AffordanceTool
@@ -173,6 +176,44 @@ def test_two_sure_tools_that_mean_different_things_are_a_dispute() -> None:
     other = part(MUG_SIDE, MUG, 0.7)
     assert decide(opinion(part()), opinion(other), 0.6, 0.4).disputed
     assert not decide(opinion(part()), opinion(part()), 0.6, 0.4).disputed
+
+
+# The evaluation
+
+
+def test_reliability_of_a_calibrated_and_of_a_boasting_tool() -> None:
+    said = np.repeat([0.1, 0.9], 500)
+    true = np.random.default_rng(0).random(1000) < said
+    assert reliability(said, true)["ece"] < 0.03
+    boast = reliability(np.full(1000, 0.99), true)
+    assert boast["ece"] == pytest.approx(0.99 - true.mean(), abs=1e-3)
+    assert sum(row["n"] for row in boast["table"]) == 1000
+
+
+def test_what_helped_and_what_harmed_is_counted_in_pairs() -> None:
+    rows = [{"right": {"never": a, "in doubt": b}} for a, b in [(0, 1)] * 8 + [(1, 0)] * 1 + [(1, 1)] * 11]
+    figures = compared(rows, "in doubt")
+    assert (figures["helped"]["k"], figures["harmed"]["k"], figures["right"]["k"]) == (8, 1, 19)
+    assert figures["mcnemar_p"] == pytest.approx(0.0391, abs=1e-3)
+
+
+def test_a_logistic_fit_finds_its_weights_and_may_be_balanced() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4000)
+    true = rng.random(4000) < 1 / (1 + np.exp(-(1 + 2 * x)))
+    traits = [{"bias": 1.0, "x": float(v), "never": 0.0} for v in x]
+    weights = fit_logistic(traits, true)
+    assert (weights["bias"], weights["x"]) == (pytest.approx(1, abs=0.2), pytest.approx(2, abs=0.2))
+    assert weights["never"] == 0
+    assert fit_logistic(traits, true, balanced=True)["bias"] < weights["bias"]
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_every_fault_is_noticed_on_a_plain_scene(name: str) -> None:
+    faulty = FAULTS[name](part(), scene()[1], np.random.default_rng(0))
+    assert faulty is not None
+    if name != "wrong object":  # a good mask of another thing looks good
+        assert opinion(faulty).failed
 
 
 # In the graph

@@ -102,6 +102,17 @@ def test_a_taller_grip_is_the_handle_of_a_screwdriver() -> None:
     assert iou(found, grip_mask) > 0.85
 
 
+def test_a_thing_that_is_wide_in_its_middle_alone_has_two_handles() -> None:
+    ends = [Box((0.45, y), (0.02, 0.06, 0.02)) for y in (-0.12, 0.12)]
+    frame, (left, right, _) = raycast([*ends, Box((0.45, 0.0), (0.045, 0.18, 0.045))])
+    scene = find_objects(frame)
+    found = part_by_geometry(frame, scene, scene.proposals[0], "handle")
+    assert found is not None
+    assert iou(found, left | right) > 0.7
+    one = part_by_geometry(frame, scene, scene.proposals[0], "handle", "hammer")  # a hammer is known to have one
+    assert one is None or not (one & left).any() or not (one & right).any()
+
+
 def test_colour_and_place_choose_among_equals() -> None:
     boxes = [Box((0.45, y), (0.07, 0.05, 0.12), 0.3, rgb) for y, rgb in ((-0.15, (200, 20, 20)), (0.15, (20, 60, 200)))]
     frame, (red, blue) = raycast(boxes)  # the camera faces the robot: +y is on its right
