@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array, invert, rigid, transform_points
@@ -12,6 +14,7 @@ from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.safety import SafeArm
+from affordagent.tools.motion.collision import CollisionWorld
 from affordagent.tools.motion.plan_grasp import plan_grasp
 
 LIMITS = MotionLimits()
@@ -169,3 +172,48 @@ class TestHandOver:
         assert d is not None
         assert d.lower is None
         np.testing.assert_allclose(held_at(plan, BAR, d.carry.positions[-1]), BAR + [0.1, -0.25, 0.30], atol=3e-4)
+
+
+BLOCKS = st.lists(
+    st.tuples(
+        st.floats(0.25, 0.75), st.floats(-0.4, 0.4), st.floats(0.02, 0.05), st.floats(0.02, 0.08), st.floats(0.1, 0.4)
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+class TestAmongBlocks:
+    @settings(max_examples=10)
+    @given(BLOCKS, st.floats(-0.3, 0.3), st.floats(-3.1, 3.1))
+    def test_nothing_is_hit(self, blocks: list[tuple[float, ...]], y: float, yaw: float) -> None:
+        """Whatever stands there: a plan whose arm and object stay clear, or a typed failure."""
+        boxes = [np.array([[x - a, b - c, 0.0], [x + a, b + c, h]]) for x, b, a, c, h in blocks]
+        away = [b for b in boxes if not self.inside(BAR, b + [[-0.03, -0.03, 0], [0.03, 0.03, 0]]).any()]
+        seen = np.concatenate([NOTHING, *(box(list(b[0]), list(b[1]), 0.01) for b in away)])
+        goal = DeliveryGoal("place", np.stack([shift(0, y, 0.008, yaw), shift(0.1, -y, 0.008)]), NOTHING)
+        plan = failed = None
+        try:
+            plan = plan_grasp([GRASP], cloud(BAR, seen), LOOK_Q, limits=LIMITS, delivery=goal)
+        except StageFailure as failure:
+            failed = failure
+        if plan is None:
+            assert failed is not None
+            assert failed.code.startswith(("planning.", "grasp.", "scene."))
+            return
+        check_safe(plan)
+        d, width_m = plan.delivery, plan.grasp.width_m
+        assert d is not None
+        assert d.lower is not None
+        world = CollisionWorld(ArmKinematics(), LIMITS, seen, NOTHING, 0.0, LOOK_Q)
+        assert all(world.hit(q, plan.opening_m) is None for q in plan.to_pregrasp.positions[::5])
+        for motion in (plan.lift, d.carry, d.lower):
+            for q in motion.positions[::5]:
+                assert world.hit(q, width_m) is None
+                points = held_at(plan, BAR, q)
+                assert points[:, 2].min() > -1e-3
+                assert not any(self.inside(points, block).any() for block in away)
+
+    @staticmethod
+    def inside(points: Array, block: Array) -> Array:
+        return ((points > block[0]) & (points < block[1])).all(axis=1)
