@@ -35,7 +35,7 @@ class ChatService:
         """The picture of the i-th question, as it arrived."""
         parts = self.asked[i]["messages"][0]["content"]
         url = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
-        assert url.startswith("data:image/png;base64,")
+        assert url.startswith("data:image/jpeg;base64,")
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))))
 
     def prompt(self, i: int = 0) -> str:

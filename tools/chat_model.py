@@ -25,6 +25,7 @@ KEY_VARIABLE = "AFFORDAGENT_LLM_KEY"
 TIMEOUT_S = 60.0
 RETRIES = 2  # after a broken connection, 408, 409, 429 or 5xx; waits grow, and follow Retry-After
 ATTEMPTS = 2  # at an answer in the form that was asked for
+JPEG_QUALITY = 92
 MOST_SHOWN = 300  # characters of an answer in a message
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -173,10 +174,10 @@ def strict_schema(reply: type[BaseModel]) -> dict[str, Any]:
 
 
 def data_url(picture: NDArray[np.uint8]) -> str:
-    """A PNG of an (H, W, 3) uint8 RGB picture."""
+    """A JPEG of an (H, W, 3) uint8 RGB picture: a fifth of a PNG, to models that shrink it in any case."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _faults(error: ValueError) -> str:
