@@ -92,6 +92,10 @@ class EmulatorClient:
         """Contact logs by phase (simulated cell), as `robot.sim.contacts.PhaseLog.as_json` writes them."""
         return self.request("log")["log"]
 
+    def pull(self, name: str, force_n: Sequence[float]) -> None:
+        """A person pulls at an object of the scene with this force, base frame, from now on (simulated cell)."""
+        self.request("pull", object=name, force_n=[float(v) for v in force_n])
+
     def object(self, width_m: float | None) -> None:
         """Something of that width between the fingers (plain plant); None takes it away."""
         self.request("object", width_m=width_m)

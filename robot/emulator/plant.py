@@ -27,7 +27,7 @@ FORCE_FILTER_HZ = 10.0
 _SAME_M = 0.0005
 _REST_S = 0.1  # fingers that have stayed within _TREMBLE_M for so long have arrived
 _TREMBLE_M = 0.0002
-OPS = ("scene", "snapshot", "phase", "log")
+OPS = ("scene", "snapshot", "phase", "log", "pull")
 
 
 class ScenePlant:
@@ -157,6 +157,8 @@ class ScenePlant:
             case "log":
                 self._end_phase()
                 return {"log": {name: log.as_json() for name, log in self._contacts.phases.items()}}
+            case "pull":
+                return self._pull(request.get("object"), request.get("force_n"))
         raise ValueError(f"the simulated plant does not know {op!r}, it knows {', '.join(OPS)}")
 
     def _change(self, name: str, seed: object) -> dict[str, Any]:
@@ -170,6 +172,13 @@ class ScenePlant:
             except AffordAgentError as error:
                 raise ValueError(str(error)) from error
         return {"scene": self.scene}
+
+    def _pull(self, name: object, force_n: object) -> dict[str, Any]:
+        if name not in [thing.name for thing in self._scene.objects]:
+            raise ValueError(f"object = {name!r}, the scene {self._scene.name} has no such thing")
+        body = self._model.body(str(name)).id
+        self._data.xfrc_applied[body, :3] = np.array(force_n, float).reshape(3)
+        return {"object": name}
 
     def _enter(self, name: object) -> dict[str, Any]:
         if not isinstance(name, str) or not name:
