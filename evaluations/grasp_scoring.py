@@ -33,7 +33,7 @@ from affordagent.robot.sim.hand import Conditions
 from affordagent.robot.sim.judge import Gold, judge_motion
 from affordagent.tools.execution import execute
 from affordagent.tools.grasping import ranking, scorer
-from affordagent.tools.grasping.propose import consider
+from affordagent.tools.grasping.propose import ENOUGH, consider
 from affordagent.tools.motion.plan_grasp import plan_grasp
 
 WEIGHTS = (0.0, 4.0, 8.0, 16.0, 32.0)  # of the learned term; LEARNED = nothing else
@@ -123,12 +123,14 @@ def picks(trial: Trial) -> Row:
     rows = []
     with seen_scene(trial.scene, trial.seed) as (hand, targets):
         for index, (target, view) in enumerate(_views(targets, trial.seed)):
+            sure = ranking.trusted(view)
+            allowed = np.where(sure | (sure.sum() < ENOUGH), 0.0, -np.inf)  # as `propose` has it
             learned = scorer.load()(view)
             by_hand, _ = ranking.score(view, BY_HAND)
             total = sum(weight for _, weight in BY_HAND)
             logs = np.log(np.maximum(np.stack([by_hand, learned]), 1e-3))
-            best = {f"{w:g}": int(np.argmax(total * logs[0] + w * logs[1])) for w in WEIGHTS}
-            best[LEARNED] = int(np.argmax(learned))
+            best = {f"{w:g}": int(np.argmax(total * logs[0] + w * logs[1] + allowed)) for w in WEIGHTS}
+            best[LEARNED] = int(np.argmax(learned + allowed))
             rng = np.random.default_rng([trial.seed, index, 7])
             drawn = [Conditions.draw(rng) for _ in range(trial.draws)]
             opening_m = view.gripper.opening_for_m(view.grasps.width_m)

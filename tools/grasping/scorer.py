@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from affordagent.tools.grasping.ranking import View
 
 WEIGHTS = Path(__file__).with_name("scorer.safetensors")
+_TIP_THICK_M = 0.008
 _NEAR_PAD_M = 0.004  # surface this near to a pad counts as touched
 
 
@@ -80,6 +81,9 @@ def features(view: View) -> dict[str, Array]:
     grasps, touch, T = view.grasps, view.touch, view.grasps.T_base_tcp
     tip = view.gripper.tip_past_tcp_m(grasps.width_m)
     lever = np.einsum("gk,gkj->gj", view.com - T[:, :3, 3], T[:, :3, :3])
+    reach = np.stack([np.full_like(tip, view.gripper.pad_width_m / 2), grasps.width_m / 2 + _TIP_THICK_M], -1)
+    tip_m = T[:, 2, 3] + T[:, 2, 2] * tip - view.table_z_m
+    corner_m = tip_m - (np.abs(T[:, 2, :2]) * reach).sum(1)  # the lowest point of the closed fingers
     flat = np.linalg.norm((view.com - T[:, :3, 3])[:, :2], axis=1)
     return {
         "width": 100 * grasps.width_m,
@@ -99,7 +103,8 @@ def features(view: View) -> dict[str, Array]:
         "lever_flat": 10 * flat,
         "climb_x": np.abs(T[:, 2, 0]),
         "climb_y": np.abs(T[:, 2, 1]),
-        "tip_height": 10 * np.minimum(T[:, 2, 3] + T[:, 2, 2] * tip - view.table_z_m, 0.1),
+        "tip_height": 10 * np.minimum(tip_m, 0.1),
+        "corner_height": 100 * np.minimum(corner_m, 0.012),
         **_sides(view, tip),
         **_shape(view),
     }
