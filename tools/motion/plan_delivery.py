@@ -87,20 +87,27 @@ class DeliveryPlanner:
         if (hit := held.carried(lift_q)) is not None:
             self.reasons[f"where the lift ends: {hit}"] += 1
             return None
-        searches = _SEARCHES
+        searches, most = _SEARCHES, self.limits.planning_checks
         for index in self._moves:
             if self._checks_left <= 0:
                 self.reasons["not tried, the checked postures are used up"] += 1
                 continue
             spots = list(self._spots(index, held))
-            for checks, some in ((0, spots), (self.limits.planning_checks, spots[: min(1, searches)])):
-                for spot in some:
-                    searches -= checks > 0
-                    checks = min(checks, self._checks_left)
-                    rng = np.random.default_rng(seed)
-                    path = plan_path(lift_q, spot.goal_q, lambda q: held.carried(q) is None, rng, checks)
-                    if path is not None:
-                        return self._timed(spot, path)
+            nearest = spots[
+                : min(1, searches)
+            ]  # a way round first, before another branch, which swings the object about
+            for spot, checks in [
+                *((s, 0) for s in spots[:1]),
+                *((s, most) for s in nearest),
+                *((s, 0) for s in spots[1:]),
+            ]:
+                searches -= checks > 0
+                rng = np.random.default_rng(seed)
+                path = plan_path(
+                    lift_q, spot.goal_q, lambda q: held.carried(q) is None, rng, min(checks, self._checks_left)
+                )
+                if path is not None:
+                    return self._timed(spot, path)
             self.reasons["no free path"] += bool(spots)
         return None
 
