@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,16 +60,8 @@ class CameraIntrinsics:
 
     def back_project_mask(self, depth_m: NDArray[np.floating], mask: NDArray[np.bool_]) -> Array:
         """(H, W) depth, (H, W) mask -> (N, 3) camera-frame points of the mask's pixels that have depth, row by row."""
-        x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
-        depth = depth_m[y : y + height, x : x + width]
-        wanted = mask[y : y + height, x : x + width] & (depth > 0)
-        pixels, per_row = np.flatnonzero(wanted), np.count_nonzero(wanted, axis=1)
-        columns = pixels - np.repeat(np.arange(height) * width, per_row)
-        points = np.empty((len(pixels), 3))
-        points[:, 2] = depth.ravel()[pixels]
-        np.multiply(((np.arange(x, x + width) - self.cx) / self.fx)[columns], points[:, 2], out=points[:, 0])
-        np.multiply(np.repeat((np.arange(y, y + height) - self.cy) / self.fy, per_row), points[:, 2], out=points[:, 1])
-        return points
+        pixels = np.flatnonzero(mask)
+        return self.back_project_pixels(depth_m, pixels[depth_m.ravel()[pixels] > 0])
 
     def project(self, points_camera: Array) -> Array:
         """(N, 3) camera-frame points -> (N, 2) image coordinates (u, v)."""
