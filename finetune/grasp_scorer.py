@@ -188,13 +188,13 @@ class Ensemble:
     scale: Standardiser
 
     @classmethod
-    def fit(cls, table: Table, members: int = MEMBERS) -> Ensemble:
+    def fit(cls, table: Table, members: int = MEMBERS, epochs: int = EPOCHS) -> Ensemble:
         scale = Standardiser.of(table.features)
         x = scale(table.features)
         nets = []
         for seed in range(members):
             torch.manual_seed(seed)
-            nets.append(train_network(x, table, Perceptron(x.shape[1]), seed))
+            nets.append(train_network(x, table, Perceptron(x.shape[1]), seed, epochs))
         return cls(tuple(nets), scale)
 
     def __call__(self, table: Table) -> Array:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from affordagent.tools.grasping.ranking import View
 
 WEIGHTS = Path(__file__).with_name("scorer.safetensors")
+_MOST_POINTS = 600  # of the part that are looked at
 _TIP_THICK_M = 0.008
 _NEAR_PAD_M = 0.004  # surface this near to a pad counts as touched
 
@@ -112,36 +113,56 @@ def features(view: View) -> dict[str, Array]:
 
 def _sides(view: View, tip: Array) -> dict[str, Array]:
     """How the part lies against either pad, and what lies around the closing region."""
-    T, half = view.grasps.T_base_tcp, view.grasps.width_m[:, None] / 2
-    p = view.part.points
-    x, y, z = (p @ T[:, :3, k].T - np.einsum("gk,gk->g", T[:, :3, 3], T[:, :3, k]) for k in range(3))  # (N, G)
-    x, y, z = x.T, y.T, z.T - tip[:, None]
-    pad = (np.abs(x) < view.gripper.pad_width_m / 2) & (z < 0) & (z > -view.gripper.pad_length_m)
-    between = pad & (np.abs(y) < half + 0.002)
-    count = np.maximum(between.sum(1), 1)
-    toward = np.abs(view.part.normals @ T[:, :3, 1].T).T  # cosine of the normals to the closing axis
-    least: dict[str, list[Array]] = {"span_x": [], "span_z": [], "points": [], "facing": []}
+    T, count = view.grasps.T_base_tcp, len(view.grasps)
+    step = -(-len(view.part.points) // _MOST_POINTS)
+    p, normals = view.part.points[::step], view.part.normals[::step]
+    x_all, z_all = (T[:, :3, k] @ p.T - np.einsum("gk,gk->g", T[:, :3, 3], T[:, :3, k])[:, None] for k in (0, 2))
+    z_all -= tip[:, None]
+    hand, point = np.nonzero((np.abs(x_all) < 0.03) & (z_all > -0.045))  # the others are of no interest
+    x, z = x_all[hand, point], z_all[hand, point]
+    y = np.einsum("ik,ik->i", p[point] - T[hand, :3, 3], T[hand, :3, 1])
+    half = view.grasps.width_m[hand] / 2
+    middle = np.abs(x) < view.gripper.pad_width_m / 2
+    between = middle & (z < 0) & (z > -view.gripper.pad_length_m) & (np.abs(y) < half + 0.002)
+    facing = np.abs(np.einsum("ik,ik->i", normals[point], T[hand, :3, 1]))
+
+    def total(values: Array) -> Array:
+        return np.bincount(hand, values, count)
+
+    sides: dict[str, list[Array]] = {"span_x": [], "span_z": [], "points": [], "facing": []}
     for side in (-1, 1):
         near = between & (half - side * y < _NEAR_PAD_M)
-        least["span_x"].append(100 * _spread(x, near))
-        least["span_z"].append(100 * _spread(z, near))
-        least["points"].append(near.sum(1) * (100 * view.part.spacing_m) ** 2)
-        least["facing"].append((near * toward).sum(1) / np.maximum(near.sum(1), 1))
-    around = (np.abs(x) < 0.03) & (np.abs(z + 0.015) < 0.03)
+        touched = total(near)
+        sides["span_x"].append(100 * _spread(x[near], hand[near], count))
+        sides["span_z"].append(100 * _spread(z[near], hand[near], count))
+        sides["points"].append(touched * step * (100 * view.part.spacing_m) ** 2)
+        sides["facing"].append(total(near * facing) / np.maximum(touched, 1))
+    held = np.maximum(total(between), 1)
+    around = z < 0.015
     return {
-        **{f"{name}_least": np.minimum(*both) for name, both in least.items()},
-        **{f"{name}_most": np.maximum(*both) for name, both in least.items()},
-        "thickness": 100 * (np.abs(y) * between).sum(1) / count,
-        "beyond_tips": ((np.abs(x) < 0.011) & (np.abs(y) < half) & (z > 0)).sum(1) / count,
-        "outside": (around & (np.abs(y) > half + 0.004)).sum(1) / count,
-        "beside": (around & (np.abs(x) > 0.011)).sum(1) / count,
-        "high": 100 * np.maximum(-0.1, np.where(between, z, -np.inf).max(1, initial=-0.1)),
+        **{f"{name}_least": np.minimum(*both) for name, both in sides.items()},
+        **{f"{name}_most": np.maximum(*both) for name, both in sides.items()},
+        "thickness": 100 * total(np.abs(y) * between) / held,
+        "beyond_tips": total(middle & (np.abs(y) < half) & (z > 0)) / held,
+        "outside": total(around & (np.abs(y) > half + 0.004)) / held,
+        "beside": total(around & ~middle) / held,
+        "high": 100 * np.maximum(-0.1, _greatest(z[between], hand[between], count)),
     }
 
 
-def _spread(values: Array, near: Array) -> Array:
-    low, high = np.where(near, values, np.inf).min(1), np.where(near, values, -np.inf).max(1)
-    return np.where(near.any(1), high - low, 0.0)
+def _greatest(values: Array, hand: NDArray[np.int_], count: int) -> Array:
+    """(count,) greatest value of each hand, -inf where it has none; hand: (N,) rising."""
+    greatest = np.full(count, -np.inf)
+    if len(values):
+        present, start = np.unique(hand, return_index=True)
+        greatest[present] = np.maximum.reduceat(values, start)
+    return greatest
+
+
+def _spread(values: Array, hand: NDArray[np.int_], count: int) -> Array:
+    """(count,) greatest less smallest value of each hand, 0 where it has none."""
+    span = _greatest(values, hand, count) + _greatest(-values, hand, count)
+    return np.where(np.isfinite(span), span, 0.0)
 
 
 def _shape(view: View) -> dict[str, Array]:
