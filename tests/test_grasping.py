@@ -129,6 +129,16 @@ def test_cylinder_is_taken_whole() -> None:
     assert np.linalg.norm(grasps[0].T_base_tcp[:2, 3] - [0.45, 0]) < 0.006
 
 
+@pytest.mark.parametrize("height_m", [0.009, 0.012])
+def test_a_thin_rod_on_the_table(height_m: float) -> None:
+    """Hardly anything of its sides is seen, and the tips stay off the table."""
+    rod = trimesh.creation.box((0.15, 0.008, height_m))
+    rod.apply_translation((0.45, 0, height_m / 2))
+    grasps = propose(cloud_of(rod))
+    check_sound(grasps)
+    assert grasps[0].width_m < 0.014
+
+
 def test_mug_is_taken_by_its_handle() -> None:
     handle, body = mug()
     grasps = propose(cloud_of(handle, body))

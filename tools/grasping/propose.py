@@ -82,16 +82,21 @@ def consider(
     candidates = backend.candidates(frame, cloud, part, gripper, np.random.default_rng(rng_seed))
     if len(candidates) == 0:
         raise StageFailure("propose", "grasp.none", f"{backend.name} proposes no grasp on the part: name another part")
-    candidates = closed(_at_depths(candidates), part, gripper)
-    candidates = candidates.take(candidates.quality >= np.cos(np.arctan(FRICTION)))
-    if len(candidates) == 0:
-        raise StageFailure("propose", "grasp.none", "the pads would slip off the part wherever they close")
+    candidates = _closed(_at_depths(candidates), part, gripper)
     rest = _rest_of_object(cloud)
     unseen = imagined(rest, cloud.camera_position, cloud.table_z_m, np.concatenate([cloud.object, cloud.obstacles]))
     solid = drop_to_table(np.concatenate([rest, unseen, voxel_downsample(cloud.obstacles, 0.005)]), cloud.table_z_m)
     collision = HandCollision(solid, np.concatenate([cloud.part, part.points]), cloud.table_z_m, gripper)
     candidates, clearance_m = _free(candidates, collision, gripper, part)
     return view_of(candidates, clearance_m, cloud, part, gripper)
+
+
+def _closed(candidates: Candidates, part: Surface, gripper: ParallelGripper) -> Candidates:
+    """The candidates that hold when closed; all of them as they came where none is seen to, as on things so thin and
+    flat that hardly a point lies on their sides."""
+    found = closed(candidates, part, gripper)
+    holding = found.quality >= np.cos(np.arctan(FRICTION))
+    return found.take(holding) if holding.any() else candidates
 
 
 def _at_depths(candidates: Candidates) -> Candidates:
