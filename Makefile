@@ -21,7 +21,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One thread, as on the robot's computer. BENCH="--vlm DIR" measures the published model's loader too.
+# One thread, as on the robot's computer. BENCH="--vlm DIR" measures the published model's loader too.  BENCH="--full": as reported.
 bench: setup
 	$(BIN)/pip install --quiet -e '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m affordagent.evaluations.bench --out bench.json $(BENCH)
