@@ -93,6 +93,15 @@ class TestKinematics:
         turns = (unwrap(q, near) - q) / (2 * np.pi)
         np.testing.assert_allclose(turns, np.round(turns), atol=1e-9)
 
+    @given(
+        arrays(float, 6, elements=st.floats(-3.1, 3.1)),
+        arrays(float, 6, elements=st.floats(-1, 1)).map(lambda share: share * JOINT_LIMIT_RAD),
+    )
+    def test_unwrap_takes_the_nearest_turn_within_the_limits(self, q: Array, near: Array) -> None:
+        turns = q + 2 * np.pi * np.arange(-2, 3)[:, None]
+        gaps = np.where(np.abs(turns) <= JOINT_LIMIT_RAD + 1e-9, np.abs(turns - near), np.inf)
+        np.testing.assert_allclose(np.abs(unwrap(q, near) - near), gaps.min(axis=0), atol=1e-6)
+
     def test_out_of_reach_has_no_solution(self, arm: ArmKinematics) -> None:
         assert arm.inverse(top_down(1.3, 0.0, 0.1), READY_Q) == []
         assert arm.reach_m(top_down(1.3, 0.0, 0.1)) > 1.0
