@@ -127,7 +127,7 @@ def _sides(view: View, tip: Array) -> dict[str, Array]:
     facing = np.abs(np.einsum("ik,ik->i", normals[point], T[hand, :3, 1]))
 
     def total(values: Array) -> Array:
-        return np.bincount(hand, values, count)
+        return np.bincount(hand, values, count).astype(float)
 
     sides: dict[str, list[Array]] = {"span_x": [], "span_z": [], "points": [], "facing": []}
     for side in (-1, 1):
