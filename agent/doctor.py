@@ -257,7 +257,9 @@ def print_findings(findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", "what", "found", "mend")
+    table = Table("", "what")
+    for name in ("found", "mend"):
+        table.add_column(name, overflow="fold")  # all of it can be read, and typed
     for f in findings:
         mark = "[green]✓[/green]" if f.ok else "[yellow]–[/yellow]" if f.optional else "[red]✗[/red]"
         table.add_row(mark, f.what, f.detail, "" if f.ok else f.mend)

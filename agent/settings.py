@@ -47,8 +47,8 @@ class Settings(BaseModel):
     grasps: str = Field(
         default="antipodal",
         min_length=1,
-        description="who proposes grasps: antipodal (needs no weights) | contact-graspnet:FILE | graspnet-baseline:FILE | "
-        "graspgen:tcp://HOST:PORT | npy:FILE; see docs/grasp_backends.md",
+        description="who proposes grasps: antipodal (needs no weights) | contact-graspnet:FILE | "
+        "graspnet-baseline:FILE | graspgen:tcp://HOST:PORT | npy:FILE; see docs/grasp_backends.md",
     )
     sure_above: float = Field(
         default=0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one"

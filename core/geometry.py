@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,11 @@ def invert(T: Array) -> Array:
     out[..., :3, 3] = -np.einsum("...ij,...j->...i", R_transposed, T[..., :3, 3])
     out[..., 3, 3] = 1.0
     return out
+
+
+def with_exact_rotation(T: Array) -> Array:
+    """A rigid transform whose rotation is off by rounding, with the nearest rotation in its place."""
+    return rigid(Rotation.from_matrix(T[:3, :3]).as_matrix(), T[:3, 3])
 
 
 def transform_points(T_a_b: Array, points_b: ArrayLike) -> Array:

@@ -37,11 +37,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError
-from affordagent.core.geometry import Array
+from affordagent.core.geometry import Array, with_exact_rotation
 from affordagent.core.types import (
     Delivery,
     FunctionalQuery,
@@ -232,9 +231,8 @@ def _write_grasps(folder: Path, value: tuple[GraspSet, Array]) -> None:
 
 
 def _grasp_from_json(record: dict[str, Any]) -> Grasp:
-    """The file's digits are cut: the rotation is made one again, or inverse kinematics would refuse it."""
-    T = np.array(record["T_base_tcp"])
-    T[:3, :3] = Rotation.from_matrix(T[:3, :3]).as_matrix()
+    """The file's digits are cut: the rotation is made one again."""
+    T = with_exact_rotation(np.array(record["T_base_tcp"]))
     return Grasp(T, record["width_m"], record["score"], record["terms"])
 
 

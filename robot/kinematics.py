@@ -11,7 +11,7 @@ from functools import cache
 import mujoco
 import numpy as np
 
-from affordagent.core.geometry import Array, invert, rigid
+from affordagent.core.geometry import Array, invert, rigid, with_exact_rotation
 from affordagent.robot.arms import ARMS, ArmName
 from affordagent.robot.chain import Chain, read_chain, smallest_singular_values
 from affordagent.robot.model import (
@@ -145,12 +145,17 @@ class ArmKinematics:
         return None
 
     def inverse(self, T_base_tcp: Array, near_q: Array) -> list[Array]:
-        """All joint solutions within the limits (each the turn nearest to `near_q`), nearest first; [] out of reach."""
+        """All joint solutions within the limits (each the turn nearest to `near_q`), nearest first; [] out of reach.
+
+        The closed form drops every branch of a rotation that is off by 1e-8, as those of float32 networks are, so it is
+        asked for the nearest exact one.
+        """
         import ur_analytic_ik
 
         closed_form = getattr(ur_analytic_ik, self.arm.lower())
+        exact = with_exact_rotation(T_base_tcp)
         found: list[Array] = []
-        for branch in closed_form.inverse_kinematics(np.ascontiguousarray(T_base_tcp @ self._T_tcp_flange)):
+        for branch in closed_form.inverse_kinematics(np.ascontiguousarray(exact @ self._T_tcp_flange)):
             q = self.refine(T_base_tcp, unwrap(np.asarray(branch).ravel(), near_q))
             if q is not None and within_limits(q) and not any(np.abs(q - other).max() < 1e-3 for other in found):
                 found.append(q)

@@ -89,6 +89,32 @@ def test_missing_files_are_said_at_the_start(kind, tmp_path):
         open_backend(f"{kind}:{tmp_path / 'none.pth'}").load()
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no .npy file of numbers"),
+        (b"garbage", "no .npy file of numbers"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': ((((((", "no .npy file of numbers"),
+        (np.array([{"a": 1}]), "no .npy file of numbers"),
+        (np.zeros((2, 17), complex), "complex128, numbers are expected"),
+        (np.array([["a"] * 17]), "<U1, numbers are expected"),
+        (np.zeros((2, 16)), r"shape \(N, 17\), got \(2, 16\)"),
+        (np.zeros(17), r"shape \(N, 17\), got \(17,\)"),
+        (np.full((2, 17), np.nan), "NaN"),
+        (np.zeros((2, 17)), "row 0 has no right-handed rotation"),
+    ],
+)
+def test_files_that_hold_no_grasps_are_said_at_the_start(content, says, tmp_path):
+    path = tmp_path / "grasps.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(AffordAgentError, match=f"cannot read the grasps .*{says}") as e:
+        open_backend(f"npy:{path}").load()
+    assert "allow_pickle" not in str(e.value)
+
+
 def test_a_rough_pose_is_put_amid_the_bar():
     off = rigid(DOWN @ turned("z", 9) @ turned("x", 5), BAR_AT + [0.02, 0.006, 0.0])
     found = refine(off[None], bar_surface(), ROBOTIQ_2F85, 0.0, "test", 1)

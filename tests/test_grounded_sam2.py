@@ -343,7 +343,7 @@ class Rogue:
 
 def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path):
     (tmp_path / "rogue.pth").write_bytes(pickle.dumps({"model": Rogue()}))
-    with pytest.raises(AffordAgentError, match="cannot read"):
+    with pytest.raises(AffordAgentError, match="would run code"):
         read_pth(tmp_path / "rogue.pth")
     with pytest.raises(AffordAgentError, match="github.com/IDEA-Research"):
         read_pth(tmp_path / "none.pth")

@@ -102,6 +102,13 @@ class TestKinematics:
         gaps = np.where(np.abs(turns) <= JOINT_LIMIT_RAD + 1e-9, np.abs(turns - near), np.inf)
         np.testing.assert_allclose(np.abs(unwrap(q, near) - near), gaps.min(axis=0), atol=1e-6)
 
+    @settings(max_examples=20, deadline=None)
+    @given(POSES)
+    def test_a_rotation_of_float32_is_as_good_as_an_exact_one(self, T_base_tcp: Array) -> None:
+        rounded = T_base_tcp.astype(np.float32).astype(float)
+        rounded[:3, 0] *= 1 + 1e-6
+        assert len(_ARM.inverse(rounded, READY_Q)) == len(_ARM.inverse(T_base_tcp, READY_Q))
+
     def test_out_of_reach_has_no_solution(self, arm: ArmKinematics) -> None:
         assert arm.inverse(top_down(1.3, 0.0, 0.1), READY_Q) == []
         assert arm.reach_m(top_down(1.3, 0.0, 0.1)) > 1.0

@@ -62,7 +62,7 @@ def test_what_is_no_checkpoint_of_sam2_is_refused(tmp_path, monkeypatch):
     torch.save({"model": stem_of(96, 12, True)}, tmp_path / "right.pt")
     for name, complaint in (
         ("none.pt", "hf download facebook/sam2.1-hiera-tiny"),
-        ("rogue.pt", "cannot read"),
+        ("rogue.pt", "would run code"),
         ("small.pt", "width 64 with 12 blocks is none of Meta's"),
         ("tensor.pt", "no checkpoint of SAM 2"),
     ):

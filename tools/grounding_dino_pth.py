@@ -7,13 +7,13 @@ checkpoints; transformers turns the latter into its module names. The sizes are 
 
 from __future__ import annotations
 
-import pickle
 import re
 from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affordagent.core.errors import AffordAgentError
+from affordagent.tools.local_weights import read_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -91,17 +91,10 @@ def read_pth(path: Path) -> GroundingDinoForObjectDetection:
         AffordAgentError: no such file, not such a checkpoint, or weights that are missing or unknown; the message
             names them. Files that hold more than tensors and plain containers are refused.
     """
-    import torch
     from transformers import GroundingDinoForObjectDetection
 
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise AffordAgentError(
-            f"cannot read {path} as a checkpoint of GroundingDINO ({error}); groundingdino_swint_ogc.pth is among the "
-            "releases of github.com/IDEA-Research/GroundingDINO"
-        ) from error
-    weights = _weights_of(loaded, path)
+    mend = "groundingdino_swint_ogc.pth is among the releases of github.com/IDEA-Research/GroundingDINO"
+    weights = _weights_of(read_checkpoint(path, mend), path)
     kind: Any = GroundingDinoForObjectDetection
     model, info = kind.from_pretrained(
         None, config=config_of(weights), state_dict=hub_names(weights), output_loading_info=True

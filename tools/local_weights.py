@@ -3,10 +3,11 @@ gets them where they are missing."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from affordagent.core.errors import AffordAgentError
 
@@ -69,6 +70,28 @@ def pretrained(kind: Any, weights: str) -> Any:
     if wrong:
         raise ValueError(f"{len(wrong)} weights are missing or of another size, {wrong[0]} is the first")
     return model
+
+
+def read_checkpoint(path: Path, mend: str, opened: IO[bytes] | None = None) -> Any:
+    """What a checkpoint of torch holds, on the CPU. Files that hold more than tensors and plain containers are refused.
+
+    mend: where such a file is to be had. opened: the checkpoint where it lies within `path`.
+
+    Raises:
+        AffordAgentError: no such file, or no such checkpoint. Torch's own words are left out: they recommend to open
+            such a file unsafely.
+    """
+    import torch
+
+    try:
+        return torch.load(opened or path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise AffordAgentError(f"cannot read the weights {path}: {error.strerror or error}; {mend}") from error
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise AffordAgentError(
+            f"{path} is no checkpoint that can be read safely: it is broken, or holds more than tensors and would run "
+            f"code when opened; {mend}"
+        ) from error
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Ravi et al., "SAM 2: Segment Anything in Images and Videos" (ICLR 2025).
 
 from __future__ import annotations
 
-import pickle
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,14 @@ from numpy.typing import NDArray
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask
 from affordagent.tools.detection import Box, Picture, Point
-from affordagent.tools.local_weights import best_device, explained, half_precision, place_of, pretrained
+from affordagent.tools.local_weights import (
+    best_device,
+    explained,
+    half_precision,
+    place_of,
+    pretrained,
+    read_checkpoint,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -159,15 +165,8 @@ def read_pt(path: Path) -> dict[str, torch.Tensor]:
         AffordAgentError: no such file, or no such checkpoint. Files that hold more than tensors and plain containers
             are refused.
     """
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise AffordAgentError(
-            f"cannot read {path} as a checkpoint of SAM 2 ({error}); Meta's are listed at "
-            f"github.com/facebookresearch/sam2, or take the hub's weights: `hf download {SAM2}`"
-        ) from error
+    mend = f"Meta's are listed at github.com/facebookresearch/sam2, or take the hub's weights: `hf download {SAM2}`"
+    loaded = read_checkpoint(path, mend)
     weights = loaded.get("model") if isinstance(loaded, dict) else None
     if not isinstance(weights, dict) or STEM not in weights:
         raise AffordAgentError(f"{path} is no checkpoint of SAM 2: it has no model/{STEM}")

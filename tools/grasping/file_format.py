@@ -6,6 +6,7 @@ rotation's columns are x = approach, y = closing, z = x cross y, and the fingert
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,9 +68,18 @@ def read_rows(path: Path) -> Array:
     """The (N, 17) rows of a file.
 
     Raises:
-        OSError, ValueError: unreadable, pickled, or of another shape.
+        OSError: no such file.
+        ValueError: not numbers, or no such grasps.
     """
-    return _checked(np.load(path, allow_pickle=False))
+    with path.open("rb") as file:
+        try:
+            rows = np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError, tokenize.TokenError) as error:  # numpy's own words recommend to unpickle
+            raise ValueError("it is no .npy file of numbers") from error
+    if rows.dtype.kind not in "fiu":
+        raise ValueError(f"it holds {rows.dtype}, numbers are expected")
+    tip_poses(rows)
+    return rows
 
 
 def _checked(rows: Array) -> Array:

