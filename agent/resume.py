@@ -151,11 +151,24 @@ def way_on(left: LeftRun, run: GraphRun, ask: Ask, say: Callable[[str], None]) -
     say(found)
     steps = all_steps(run.bench.store.get("plan"), run.bench.hand_over)
     if last.step not in (steps[-1].name, WITHDRAWN) and (last.result is None or last.result["reached"]):
-        if not ask({"question": f"{found}. Go on with the motions after {last.step}?"}):
+        if not ask({"question": f"{found}. {_what_follows(last.step, [step.name for step in steps])}"}):
             raise Refused("execute", "execution.declined", f"{found}. Declined: nothing moved; it can be resumed later")
         mended = arm.make_ready()
         say(f"going on after {last.step}{'; ' if mended else ''}{', '.join(mended)}")
     return None
+
+
+def _what_follows(last: str, steps: list[str]) -> str:
+    """The question before a run goes on after the step `last`: which steps follow, and where the fingers open."""
+    from affordagent.tools.steps import LET_GO, OFFER
+
+    offered = last.startswith(OFFER)
+    if not offered and last not in steps:
+        return f"Go on with {WITHDRAWN}?"
+    following = steps[steps.index(OFFER if offered else last) + (not offered) :]  # a wait is begun anew
+    wait = "It is held out until it is pulled. " if OFFER in following else ""
+    falls = "" if wait or LET_GO not in following else "The fingers open: what they hold is let go. "
+    return f"{wait}{falls}Go on with {', '.join(following)}?"
 
 
 def _before_any_motion(left: LeftRun, run: GraphRun, say: Callable[[str], None]) -> GraspState | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from affordagent.core.errors import StageFailure
-from affordagent.core.types import DeliveryGoal, Destination, FunctionalQuery, GraspPlan, PartMask
+from affordagent.core.types import Delivery, DeliveryGoal, Destination, FunctionalQuery, GraspPlan, PartMask
 from affordagent.graphs.stages import Done
 from affordagent.graphs.state import GraspState, Workbench
+from affordagent.robot.arms import ArmName
+from affordagent.robot.interface import ArmState
 from affordagent.tools import delivery, destination, handle_free
 
 
@@ -77,6 +80,28 @@ def delivery_goal(bench: Workbench) -> DeliveryGoal | None:
     )
 
 
+def check_can_feel(state: ArmState) -> None:
+    """Before anything is held out: would it be noticed that a person takes it?
+
+    Raises:
+        StageFailure: ("plan", "planning.no_delivery"): neither the arm nor the gripper would.
+    """
+    if state.tcp_force_n is None and state.holding is None and math.isnan(state.gripper_width_m):
+        raise StageFailure(
+            "plan",
+            "planning.no_delivery",
+            "this arm measures no force and its gripper cannot tell whether it holds something: that a person takes it "
+            "would not be noticed. Have it put down instead",
+        )
+
+
+def slow_near_person(there: Delivery, speed_m_s: float, arm: ArmName) -> Delivery:
+    """On the way to the person and back from them the tcp keeps their speed."""
+    from affordagent.tools.motion.trajectory import slowed
+
+    return replace(there, carry=slowed(there.carry, speed_m_s, arm), retreat=slowed(there.retreat, speed_m_s, arm))
+
+
 def said(query: FunctionalQuery, plan: GraspPlan, bench: Workbench) -> str:
     """What will happen to the object, for a person who is asked before the motion."""
     thing = query.object_words or query.category or "object"
@@ -86,7 +111,9 @@ def said(query: FunctionalQuery, plan: GraspPlan, bench: Workbench) -> str:
     where = f"x {x:.2f}, y {y:.2f}, z {z:.2f} m"
     if plan.delivery.kind == "hand_over":
         wait_s = bench.hand_over.timeout_s
-        return f"The {thing} is held out to you at {where}, and let go when you pull, within {wait_s:.0f} s."
+        feels = bench.arm is None or bench.arm.read().tcp_force_n is not None
+        until = "let go when you pull" if feels else "you draw it out of the closed fingers, as this arm feels no pull"
+        return f"The {thing} is held out to you at {where}, and {until}, within {wait_s:.0f} s."
     there = query.destination
     assert there is not None
     return f"The {thing} is put {there.relation} the {there.words}: the hand opens at {where}."

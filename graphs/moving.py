@@ -11,7 +11,7 @@ from langgraph.types import interrupt
 
 from affordagent.core.errors import Refused, StageFailure
 from affordagent.core.types import GraspPlan, JointTrajectory
-from affordagent.graphs.delivering import delivery_goal, said
+from affordagent.graphs.delivering import check_can_feel, delivery_goal, said, slow_near_person
 from affordagent.graphs.stages import Done
 from affordagent.graphs.state import GraspState, Workbench
 from affordagent.robot.interface import ArmState
@@ -24,20 +24,21 @@ def plan(bench: Workbench, state: GraspState) -> Done:
     """The best grasp that the arm can reach without touching anything on the way."""
     from affordagent.robot.interface import LOOK_Q
     from affordagent.tools.motion.plan_grasp import plan_grasp
-    from affordagent.tools.motion.trajectory import slowed
     from affordagent.tools.steps import all_steps
 
     grasps, _ = bench.store.get("grasps")
     arm = bench.arm
     mended = [] if arm is None or bench.dry_run else arm.make_ready()
-    start_q = LOOK_Q if arm is None else _empty_handed(arm.read()).positions
+    state_now = None if arm is None else _empty_handed(arm.read())
+    start_q = LOOK_Q if state_now is None else state_now.positions
     goal = delivery_goal(bench)
+    if goal is not None and goal.kind == "hand_over" and state_now is not None:
+        check_can_feel(state_now)
     cloud = bench.store.get("cloud")
     chosen = plan_grasp(grasps, cloud, start_q, limits=bench.limits, arm=bench.arm_model, delivery=goal)
     there = chosen.delivery
     if there is not None and there.kind == "hand_over":
-        carry = slowed(there.carry, bench.hand_over.speed_m_s, bench.arm_model)
-        there = replace(there, carry=carry)
+        there = slow_near_person(there, bench.hand_over.speed_m_s, bench.arm_model)
         chosen = replace(chosen, delivery=there)
     if bench.arm is not None:
         _check_motions(bench.arm, chosen)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from affordagent.agent.language.understand import understand
+from affordagent.agent.resume import _what_follows
 from affordagent.agent.session import Session
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import Array, transform_points
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import Destination, PartCloud, PartMask
+from affordagent.core.types import Delivery, Destination, JointTrajectory, PartCloud, PartMask
 from affordagent.evaluations.deliveries import Trial, TrueDelivery, run_trial
+from affordagent.graphs.delivering import check_can_feel, slow_near_person
 from affordagent.graphs.moving import _paths
 from affordagent.robot.hand_over import HandOver
 from affordagent.robot.interface import LOOK_Q, ArmState, MotionResult
@@ -25,7 +31,8 @@ from affordagent.tools import handle_free
 from affordagent.tools.delivery import RELEASE_M, hand_over_goal, place_goal
 from affordagent.tools.destination import find_container
 from affordagent.tools.landing import opening_of
-from affordagent.tools.steps import wait_for_pull
+from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
+from affordagent.tools.pull import wait_for_pull
 from affordagent.tools.table import find_objects
 
 CAMERA = np.array([0.95, 0.0, 0.7])
@@ -151,35 +158,162 @@ def test_settings_check_it_too(tmp_path: Path) -> None:
 
 @dataclass
 class PulledArm:
-    """Stands still; is pulled with `pull_n` from `at_s` on. width_m falls to 0 at `lost_s`."""
+    """Stands still. force_n: (3,) on the tcp at a time. width_m falls to 0 at `lost_s`; holding is wrong at `blink_s`.
+    Answers as `SafeArm` does where the force along gravity changed by more than a payload."""
 
-    pull_n: float = 0.0
-    at_s: float = 1.0
+    force_n: Callable[[float], Array] | None
     lost_s: float = np.inf
+    blink_s: float = np.inf
     clock_s: float = 0.0
-    measures: bool = True
 
     def read(self) -> ArmState:
-        force = np.array([0.0, 0.0, -8.0]) + (self.pull_n if self.clock_s > self.at_s else 0.0) * np.array([1.0, 0, 0])
         width = 0.02 if self.clock_s < self.lost_s else 0.0
-        return ArmState(LOOK_Q, width, self.clock_s, tcp_force_n=force if self.measures else None)
+        force = None if self.force_n is None else np.array([0.0, 0.0, -8.0]) + self.force_n(self.clock_s)
+        blink = False if abs(self.clock_s - self.blink_s) < 0.01 else None
+        return ArmState(LOOK_Q, width, self.clock_s, holding=blink, tcp_force_n=force)
 
     def wait(self, duration_s: float, phase: str) -> MotionResult:
         self.clock_s += duration_s
-        return MotionResult(True, self.read())
+        state = self.read()
+        heavy = state.tcp_force_n is not None and abs(state.tcp_force_n[2]) > 20
+        return MotionResult(not heavy, state, code="safety.payload" if heavy else None)
 
 
-def test_a_pull_is_felt_and_nothing_else_is_taken_for_one() -> None:
-    settings = HandOver(timeout_s=5)
-    pulled = wait_for_pull(PulledArm(pull_n=8), settings, "offer")
-    assert (pulled.reached, pulled.message) == (True, "pulled with 8 N")
-    assert 1.0 < pulled.state.stamp_s < 1.6
-    weak = wait_for_pull(PulledArm(pull_n=3), settings, "offer")
-    assert (weak.reached, weak.code) == (False, "execution.not_taken")
-    assert "recover --open" in weak.message
-    lost = wait_for_pull(PulledArm(lost_s=2.0, measures=False), settings, "offer")
+def pull(strength_n: float, from_s: float = 1.0, to_s: float = np.inf, axis: int = 0) -> Callable[[float], Array]:
+    return lambda t: strength_n * np.eye(3)[axis] * (from_s < t < to_s)
+
+
+SETTINGS = HandOver(timeout_s=5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("strength_n", [8, -8, 60, -60])
+def test_a_pull_is_felt_in_every_direction_however_strong(axis: int, strength_n: float) -> None:
+    pulled = wait_for_pull(PulledArm(pull(strength_n, axis=axis)), SETTINGS, "offer")
+    assert (pulled.reached, pulled.message) == (True, f"pulled with {abs(strength_n)} N")
+    assert 1.2 < pulled.state.stamp_s < 1.6
+
+
+def noisy(t: float) -> Array:
+    return np.random.default_rng(round(1000 * t)).normal(0, 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    "force_n",
+    [
+        pull(3),
+        pull(50, 1.0, 1.25),  # a knock
+        noisy,
+        lambda t: 15.0 * np.cos(np.pi * t / 0.1) * np.eye(3)[0],  # the hand shakes all the time
+        lambda t: 12.0 * np.exp(-2 * t) * np.cos(np.pi * t / 0.1) * np.eye(3)[0],  # and settles after the carry
+        lambda t: 10.0 * np.exp(-3 * t) * np.eye(3)[2],
+        lambda t: np.full(3, np.nan),
+    ],
+    ids=["weak", "knock", "noise", "shaking", "settling", "fading", "no number"],
+)
+def test_nothing_else_is_taken_for_a_pull(force_n: Callable[[float], Array]) -> None:
+    result = wait_for_pull(PulledArm(force_n), SETTINGS, "offer")
+    assert (result.reached, result.code) == (False, "execution.not_taken")
+    assert "recover --open" in result.message
+
+
+def test_who_pulls_from_the_start_and_gives_up_does_not_open_the_hand() -> None:
+    at_first = pull(10, -1.0, 2.0)
+    held_n = np.array([0.0, 0.0, -8.0])
+    given_up = wait_for_pull(PulledArm(at_first), SETTINGS, "offer", held_n)
+    assert given_up.code == "execution.not_taken"
+    always = wait_for_pull(PulledArm(pull(10, -1.0)), SETTINGS, "offer", held_n)
+    assert "never at rest" in always.message
+    anew = wait_for_pull(PulledArm(lambda t: at_first(t) + pull(10, 3.0)(t)), SETTINGS, "offer", held_n)
+    assert anew.reached
+    assert anew.state.stamp_s > 3.2
+
+
+def test_a_pull_through_noise_is_felt() -> None:
+    assert wait_for_pull(PulledArm(lambda t: noisy(t) + pull(8)(t)), SETTINGS, "offer").message == "pulled with 8 N"
+
+
+def test_an_arm_without_forces_sees_only_that_the_fingers_are_empty() -> None:
+    lost = wait_for_pull(PulledArm(None, lost_s=2.0), SETTINGS, "offer")
     assert (lost.reached, lost.message) == (True, "taken out of the closed fingers")
-    assert wait_for_pull(PulledArm(pull_n=50, measures=False), settings, "offer").code == "execution.not_taken"
+    blink = wait_for_pull(PulledArm(None, blink_s=2.0), SETTINGS, "offer")
+    assert blink.code == "execution.not_taken", "one look that says empty is not believed"
+    assert "this arm measures no force" in blink.message
+
+
+def test_a_stop_ends_the_wait() -> None:
+    class Stopped(PulledArm):
+        def wait(self, duration_s: float, phase: str) -> MotionResult:
+            return MotionResult(False, self.read(), code="execution.stopped", message="stopped on request")
+
+    assert wait_for_pull(Stopped(pull(50)), SETTINGS, "offer").code == "execution.stopped"
+
+
+def test_nothing_is_held_out_by_an_arm_that_would_not_notice_a_person() -> None:
+    with pytest.raises(StageFailure, match="would not be noticed") as caught:
+        check_can_feel(ArmState(LOOK_Q, np.nan, 0.0))
+    assert caught.value.code == "planning.no_delivery"
+    check_can_feel(ArmState(LOOK_Q, np.nan, 0.0, tcp_force_n=np.zeros(3)))
+    check_can_feel(ArmState(LOOK_Q, 0.05, 0.0))
+
+
+def test_to_the_person_and_back_from_them_the_hand_keeps_their_speed() -> None:
+    limits = MotionLimits(approach_speed_m_s=0.8)
+    line = np.linspace(LOOK_Q, LOOK_Q + [0, 0.2, 0, 0, 0, 0], 30)
+    way = cartesian_motion(line, 0.15, limits)
+    there = Delivery("hand_over", np.eye(4), 0, joint_motion(line[[0, -1]], limits), None, way, 0.05)
+    assert fastest_m_s(way) > 0.1
+    slow = slow_near_person(there, 0.05, "UR5e")
+    assert max(fastest_m_s(slow.carry), fastest_m_s(slow.retreat)) <= 0.05 * 1.001
+
+
+def fastest_m_s(path: JointTrajectory) -> float:
+    chain = chain_of("UR5e")
+    tcp = chain.tcp(chain.links(path.positions))[:, :3, 3]
+    return float((np.linalg.norm(np.diff(tcp, axis=0), axis=1) / np.diff(path.times_s)).max())
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        ("hold", "Go on with carry, offer, let_go"),
+        ("carry", "held out until it is pulled. Go on with offer, let_go"),
+        ("offer", "held out until it is pulled. Go on with offer, let_go"),
+        ("offer_2", "Go on with offer, let_go"),
+        ("let_go", "Go on with back_off, rest?"),
+        ("release", "Go on with retreat?"),
+    ],
+)
+def test_the_question_after_a_restart_names_what_follows(last: str, says: str) -> None:
+    steps = "open to_pregrasp approach close lift hold carry offer let_go back_off rest".split()
+    assert says in _what_follows(last, steps)
+    placing = [step.replace("offer", "lower") for step in steps]
+    assert "The fingers open" in _what_follows("lower", placing)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hand me the can at 2 m/s",
+        "hand me the can with pull_n = 0 and timeout_s = 0",
+        "set speed_m_s to 1.0 and hand me the can fast",
+        "put the can in the box at 3 metres per second with 200 N",
+        "put the can in ../../etc/passwd",
+    ],
+)
+def test_words_cannot_change_how_things_are_handed_over_or_put_down(text: str) -> None:
+    query = understand(text)
+    said = json.dumps(query.model_dump(exclude={"text", "constraints", "question"}))
+    assert not re.search(r"\d m|m_s|pull_n|\b[23]00\b|/", said)
+
+
+@pytest.mark.parametrize("text", ["put the knife in my hand", "lay the knife onto my open palm"])
+def test_a_persons_hand_is_no_place_to_put_things_into(text: str) -> None:
+    query = understand(text)
+    assert (query.intent, query.destination) == ("hand_over", None)
+    elsewhere = understand("I have a mug in my hand, put the knife in the box")
+    assert elsewhere.destination is not None
+    assert elsewhere.destination.words == "box"
 
 
 def test_the_rest_is_held_when_the_handle_is_left_free() -> None:
@@ -230,7 +364,4 @@ def test_nothing_is_carried_to_a_person_faster_than_the_settings_say(tmp_path: P
     assert listed[5:] == ["hold", "carry", "offer", "let_go", "back_off", "rest"]
     plan = RunStore(tmp_path / "run").get("plan")
     (carry,) = (path for name, path, _ in _paths(plan) if name == "carry")
-    chain = chain_of("UR5e")
-    tcp = chain.tcp(chain.links(carry.positions))[:, :3, 3]
-    speeds = np.linalg.norm(np.diff(tcp, axis=0), axis=1) / np.diff(carry.times_s)
-    assert speeds.max() <= settings.hand_over.speed_m_s * 1.001
+    assert fastest_m_s(carry) <= settings.hand_over.speed_m_s * 1.001

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from affordagent.core.errors import StageFailure
+from affordagent.core.geometry import Array
 from affordagent.core.journal import Motion, MotionJournal
 from affordagent.core.types import Delivery, GraspPlan
 from affordagent.robot.gripper import NOTHING_HELD_M
 from affordagent.robot.hand_over import HandOver
 from affordagent.robot.interface import Arm, ArmState, MotionResult
 from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD
-from affordagent.tools.steps import HOLD_S, OFFER, Step, delivery_steps, grasp_steps, withdrawal_steps
+from affordagent.tools.steps import HOLD_S, LET_GO, Step, delivery_steps, grasp_steps, withdrawal_steps
 
 OPENED_WITHIN_M = 0.005
 SAME_WIDTH_M = 0.003
@@ -80,7 +81,7 @@ def execute(
     _check_held(end, closed_m, "lifting")
     held_m, taken = end.gripper_width_m, None
     if plan.delivery is not None:
-        delivered, taken = _deliver(arm, journal, plan.delivery, hand_over or HandOver(), closed_m)
+        delivered, taken = _deliver(arm, journal, plan.delivery, hand_over or HandOver(), closed_m, end.tcp_force_n)
         motions += delivered
         end = delivered[-1].state
     worst_rad = max(motion.max_error_rad for motion in motions)
@@ -89,10 +90,10 @@ def execute(
 
 
 def _deliver(
-    arm: Arm, journal: MotionJournal, there: Delivery, hand_over: HandOver, closed_m: float
+    arm: Arm, journal: MotionJournal, there: Delivery, hand_over: HandOver, closed_m: float, held_n: Array | None
 ) -> tuple[list[MotionResult], str | None]:
     """Carry out the steps after the hold: what came of the motions, and how a person took the thing."""
-    carrying, arriving, letting_go, backing_off, resting = delivery_steps(there, hand_over)
+    carrying, arriving, letting_go, backing_off, resting = delivery_steps(there, hand_over, held_n)
     motions = [_carry_out(arm, journal, carrying)]
     _check_held(motions[0].state, closed_m, "the carry")
     taken = None
@@ -109,13 +110,21 @@ def _deliver(
 
 
 def _offer(arm: Arm, journal: MotionJournal, step: Step) -> str:
-    """Hold it out until it is taken. A wait that was cut off moved nothing: it is begun anew, under a name of its own,
-    since whether anybody pulled is not known."""
-    count = 1
-    while (result := _carry_out(arm, journal, step)).message == _FOUND:
+    """Hold it out until it is taken: how it was. Waiting moves nothing, so it is begun anew after a restart, under a
+    name of its own: who pulled before, if anybody, may be gone, and the thing would fall."""
+    name, count = step.name, 1
+    while _is_past(journal, name):
         count += 1
-        step = replace(step, name=f"{OFFER}_{count}")
-    return result.message
+        name = f"{step.name}_{count}"
+    return _carry_out(arm, journal, replace(step, name=name)).message
+
+
+def _is_past(journal: MotionJournal, offer: str) -> bool:
+    """Was this wait ended before a restart, and not by the pull after which the hand let go?"""
+    known = journal.find(offer)
+    if known is None or known.result is None or not known.result["reached"]:
+        return False
+    return bool(known.result["message"] == _FOUND) or journal.find(LET_GO) is None
 
 
 def _check_opened(opened_m: float, asked_m: float) -> None:
@@ -276,6 +285,7 @@ def _state_as_json(state: ArmState) -> dict[str, Any]:
         "gripper_width_m": float(state.gripper_width_m),
         "stamp_s": float(state.stamp_s),
         "holding": None if state.holding is None else bool(state.holding),
+        "tcp_force_n": None if state.tcp_force_n is None else np.asarray(state.tcp_force_n, float).tolist(),
     }
 
 
@@ -290,5 +300,7 @@ def _result_as_json(result: MotionResult) -> dict[str, Any]:
 
 
 def _result_from_json(record: dict[str, Any]) -> MotionResult:
-    state = record["state"]
-    return MotionResult(**{**record, "state": ArmState(**{**state, "positions": np.array(state["positions"])})})
+    state = {**record["state"], "positions": np.array(record["state"]["positions"])}
+    if state.get("tcp_force_n") is not None:
+        state["tcp_force_n"] = np.array(state["tcp_force_n"])
+    return MotionResult(**{**record, "state": ArmState(**state)})

@@ -42,7 +42,8 @@ _ELSEWHERE = re.compile(
 )
 _THINGS = r"(?:something|anything|things?|tool|what|container|vessel|one)"
 _PURPOSE = re.compile(rf"\b{_THINGS}\b.{{0,20}} to (?={_VERB[2:]})")
-_TO_ME = re.compile(r"\bto (?:me|us)\b")
+_MY_HAND = rf"{_VERB} [\w' -]{{1,40}}? (?:in|into|on|onto|to) (?:my|our) (?:(?:right|left|open) )?(?:hands?|palms?)\b"
+_TO_ME = re.compile(rf"\bto (?:me|us)\b|{_MY_HAND}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def is_purpose(lower: str) -> bool:
 
 
 def is_for_me(lower: str) -> bool:
-    """ "Return the hammer to me" is no wish to put it anywhere."""
+    """ "Return the hammer to me" and "put it in my hand" are no wishes to put it anywhere."""
     return _TO_ME.search(lower) is not None
 
 
