@@ -27,8 +27,8 @@ from torch import Tensor, nn
 Array = NDArray[np.float64]
 
 FOLDS = 5
-HIDDEN, MEMBERS, EPOCHS, BATCH = 48, 5, 60, 256
-LR, WEIGHT_DECAY, DROPOUT, JITTER = 2e-3, 0.02, 0.15, 0.05
+HIDDEN, MEMBERS, EPOCHS, BATCH = 24, 5, 25, 256
+LR, WEIGHT_DECAY, DROPOUT, JITTER = 2e-3, 0.02, 0.35, 0.05
 CLIP = 4.0  # standardised features beyond are cut off
 RANKING = 0.5  # weight of telling good from bad on the same thing, against calibration
 
