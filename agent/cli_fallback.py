@@ -52,7 +52,8 @@ def _fallback(args: argparse.Namespace) -> int:
     say = Console(stderr=True).print
     seen = list(collect(args.out / "answers", scenes, *tools, args.phrases, say))
     if args.fit:
-        made = {"first_seed": seeds.start, "seeds": len(seeds), "scenes": len(seen), "versions": versions()}
+        made: dict[str, Any] = {"command": "affordagent eval fallback --fit"}
+        made |= {"first_seed": seeds.start, "seeds": len(seeds), "scenes": len(seen), "versions": versions()}
         fallback_fit.write_fit(seen, made)
     rows = [fallback.row_of(both, settings) for both in fallback.opinions(seen)]
     fallback.write_rows(args.out / "rows.jsonl", rows)

@@ -60,9 +60,16 @@ def always(both: Opinions, settings: Settings) -> PartMask | None:
 
 def asked_when_in_doubt(both: Opinions, settings: Settings) -> PartMask | None:
     """As the graph does it."""
-    if both.first is not None and not both.first.doubts(settings.sure_above):
-        return both.first.part
-    return always(both, settings)
+    if asks(both.first, settings):
+        return always(both, settings)
+    return None if both.first is None or both.first.doubts(settings.sure_above) else both.first.part
+
+
+def asks(first: Opinion | None, settings: Settings) -> bool:
+    """Is the second tool asked?"""
+    if first is None:
+        return True
+    return bool(first.doubts(settings.sure_above)) and not first.surely_absent(settings.present_above)
 
 
 def louder(both: Opinions, settings: Settings) -> PartMask | None:
@@ -103,7 +110,8 @@ def row_of(both: Opinions, settings: Settings) -> dict[str, Any]:
     for name, opinion in (("first", first), ("second", second)):
         row[name] = None if opinion is None else _brief(opinion, case)
     decision = decide(first, second, settings.sure_above, settings.present_above)
-    row |= {"doubts": doubts, "decision": {k: v for k, v in decision.as_json().items() if k != "says"}}
+    row |= {"doubts": doubts, "asked": asks(first, settings)}
+    row |= {"decision": {k: v for k, v in decision.as_json().items() if k != "says"}}
     row["right"] = {name: case.right(policy(both, settings)) for name, policy in POLICIES.items()}
     return row
 
@@ -164,14 +172,14 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Every policy over all cases and by kind; the policy's effect by the reason for asking."""
     groups = {"all": rows} | {k: [r for r in rows if r["kind"] == k] for k in ("trained", "novel", "absent")}
     reasons = sorted({reason for row in rows for reason in row["doubts"]})
-    by_reason = {reason: [row for row in rows if reason in row["doubts"]] for reason in reasons}
+    by_reason = {reason: [row for row in rows if row["asked"] and reason in row["doubts"]] for reason in reasons}
     return {
         "cases": len(rows),
-        "asked": rate(sum(bool(row["doubts"]) for row in rows), len(rows)),
+        "asked": rate(sum(row["asked"] for row in rows), len(rows)),
         "either_right": rate(sum(_either(row) for row in rows), len(rows)),
         "policies": {g: {name: compared(some, name) for name in POLICIES} for g, some in groups.items() if some},
         "against_louder": compared(rows, "in doubt", "louder wins"),
-        "by_reason": {reason: compared(some, "in doubt") for reason, some in by_reason.items()},
+        "by_reason": {reason: compared(some, "in doubt") for reason, some in by_reason.items() if some},
         "calibration": calibration(rows),
     }
 

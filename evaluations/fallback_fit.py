@@ -2,9 +2,9 @@
 checks, and the calibration of the confidences.
 
 A limit is the value that all but a few of the good masks keep (KEPT): good are the first tool's masks that are right
-(IoU 0.5 or more with the true part), and the true masks themselves. The calibrations are logistic, with a small
-quadratic prior, fitted to "the mask is right", as often as it is in these cases, and to "what was asked for is there",
-as if half of it was not.
+(IoU 0.5 or more with the true part), and the true masks themselves. Good masks beyond it are so by a few percent,
+broken ones by far: hence the SLACK. The calibrations are logistic, with a small quadratic prior, fitted to "the
+mask is right", as often as it is in these cases, and to "what was asked for is there", as if half of it was not.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from affordagent.tools.mask_checks import fitted_limits, measure
 
 PRIOR = 1e-3  # weight of the squared weights
 KEPT = 0.002  # share of good masks that a limit leaves out
+SLACK = 0.05  # room beyond a limit, as a share of it
 LEAST = ("part_area_cm2", "object_area_cm2")  # measures with a lower limit, too
 # Exact in rendered truth or by construction of our tools: a limit below these would be of the renderer, not of masks.
 ROOM = {"off_object": 0.02, "off_things": 0.02, "on_table": 0.02, "apart": 0.02, "second_thing": 0.02}
@@ -69,8 +70,8 @@ def fit_limits(seen: list[Seen]) -> dict[str, dict[str, float | None]]:
     for name in sorted(set(values) - {"pixels"}):
         low, high = np.quantile(values[name], [KEPT, 1 - KEPT])
         limits[name] = {
-            "least": round(float(low), 4) if name in LEAST else None,
-            "most": round(max(float(high), ROOM.get(name, 0.0)), 4),
+            "least": round(float(low) / (1 + SLACK), 4) if name in LEAST else None,
+            "most": round(max(float(high), ROOM.get(name, 0.0)) * (1 + SLACK), 4),
         }
     return limits
 

@@ -110,7 +110,8 @@ def trials(seen: Iterable[Seen], settings: Settings) -> list[dict[str, Any]]:
                 if faulty is None or (fault is not None and case.right(faulty) and name != "two things"):
                     continue
                 opinion = opinion_of(faulty, view.frame, view.table, case.query)
-                taken = asked_when_in_doubt(replace(both, first=opinion), settings)
+                said = opinion if faulty.mask.any() else None  # a blank mask is no answer
+                taken = asked_when_in_doubt(replace(both, first=said), settings)
                 rows.append(
                     {
                         "fault": name,

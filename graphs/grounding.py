@@ -9,16 +9,22 @@ from affordagent.core.errors import StageFailure
 from affordagent.core.types import FunctionalQuery, PartMask
 from affordagent.graphs.stages import Done
 from affordagent.graphs.state import GraspState, Grounder, Workbench
-from affordagent.tools.second_opinion import Decision, Doubt, Opinion, decide, opinion_of
+from affordagent.tools.second_opinion import Decision, Doubt, Opinion, absent, decide, opinion_of
 
 
 def ground(bench: Workbench, state: GraspState) -> Done:
-    """The part to hold, by the trained model; `first_answer` keeps a mask that is doubted."""
+    """The part to hold, by the trained model; `first_answer` keeps a mask that is doubted.
+
+    Raises:
+        StageFailure: grounding.not_found where the model is sure that there is no such thing.
+    """
     first, failure = _ask(bench, bench.grounder)
     doubts = doubts_of(first, failure, bench.sure_above)
     if first is None:
         return Done(f"not found: {doubts[0].says}", {"doubts": _plain(doubts), **failure}, {"grounding": "failed"})
     evidence = {"doubts": _plain(doubts), **first.as_json()}
+    if doubts and first.surely_absent(bench.present_above):
+        raise _not_found(bench.store.get("query"), absent(first), evidence)
     if doubts:
         bench.store.put("first_answer", first.part)
     else:

@@ -35,8 +35,8 @@ def area(x0: int, y0: int, x1: int, y1: int) -> Mask:
     return mask
 
 
-HAMMER, HANDLE, MUG = area(60, 60, 160, 74), area(60, 61, 130, 73), area(220, 150, 260, 190)
-MUG_SIDE = area(225, 152, 240, 188)
+HAMMER, HANDLE, MUG = area(60, 60, 160, 74), area(60, 61, 130, 73), area(220, 150, 260, 185)
+MUG_SIDE = area(225, 152, 240, 183)
 
 
 def scene() -> tuple[RgbdFrame, TableScene]:
@@ -152,7 +152,11 @@ def test_more_confidence_is_more_trust() -> None:
         (part(confidence=0.5), part(confidence=0.4), "first", "agreement"),
         (part(confidence=0.5), part(MUG_SIDE, MUG, 0.7), "second", "confidence"),
         (part(HAMMER, HAMMER, 0.95), part(confidence=0.5), "second", "implausible"),
+        (part(HAMMER, HAMMER, 0.95), part(MUG_SIDE, MUG, 0.5), "second", "implausible"),
+        (part(HAMMER, HAMMER, 0.95), part(MUG_SIDE, MUG, 0.3), None, "none_plausible"),  # another thing, and not there
         (part(confidence=0.5), part(HAMMER, HAMMER, 0.9), "first", "implausible"),
+        (part(confidence=0.3, presence=0.5), part(confidence=0.35, presence=0.1), "second", "agreement"),
+        (part(confidence=0.3, presence=0.1), part(confidence=0.35, presence=0.5), "second", "agreement"),
         (part(confidence=0.5), None, "first", "no_second"),
         (None, part(confidence=0.5), "second", "no_first"),
         (part(confidence=0.3), None, None, "not_there"),
@@ -269,6 +273,16 @@ def test_a_sure_and_plausible_mask_needs_no_second(tmp_path: Path) -> None:
     assert state["stages"][0]["evidence"]["doubts"] == []
     assert store.has("part_mask")
     assert not store.has("first_answer")
+
+
+def test_what_the_fitted_model_holds_to_be_absent_is_asked_of_nobody_else(tmp_path: Path) -> None:
+    said = part(confidence=0.05, tool="affordance_vlm", evidence={"weights": AffordanceTool().weights}, presence=0.02)
+    second = Says([part()])
+    state, store = run(tmp_path, Says([said]), second)
+    assert (state["outcome"], state["failure"]["code"], second.asked) == ("failure", "grounding.not_found", 0)
+    assert state["stages"][0]["evidence"]["presence"] < 0.2
+    assert not opinion(replace(said, tool="unfitted")).surely_absent(0.4)
+    assert not opinion(replace(said, mask=HAMMER)).surely_absent(0.4)  # a broken mask may be a broken tool
 
 
 def test_a_sure_but_implausible_mask_is_doubted(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """When is a second tool asked, and which of two masks is taken?
 
-A mask is doubted when its confidence is below `sure_above` or when it fails a check. Then the fallback is asked, and of
-the masks that pass all checks the one more likely right is taken, if the thing is likely there. All of it is plain
-functions of what the tools said, so that a run's record can repeat the decision and an evaluation can replay it.
+A mask is doubted when its confidence is below `sure_above` or when it fails a check. Then the fallback is asked, unless
+the thing is surely not there, and of the masks that pass all checks the one more likely right is taken, if the thing is
+likely there. The second tool may bring back a thing that the first took for absent, and may not talk away a plausible
+one. All of it is plain functions of what the tools said, so that a run's record can repeat the decision and an
+evaluation can replay it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from affordagent.tools.mask_checks import Check, check_mask
 
 SAME_OBJECT = 0.5  # IoU of two object masks from which both tools mean the same thing
 SAME_PART = 0.5  # IoU of two part masks from which each confirms the other
+SURELY_ABSENT = 0.5  # share of `present_above` below which, in development, a second answer never changed the end
 
 Reason = Literal["no_second", "no_first", "implausible", "agreement", "confidence", "not_there", "none_plausible"]
 
@@ -49,6 +52,10 @@ class Opinion:
         if self.confidence < sure_above:
             found.append(Doubt("low_confidence", f"confidence {self.confidence:.2f}, sure from {sure_above:.2f}"))
         return found
+
+    def surely_absent(self, present_above: float) -> bool:
+        """So unlikely there that no second tool need be asked: for calibrated tools, and masks that look like one."""
+        return self.calibrated and not self.failed and self.presence < SURELY_ABSENT * present_above
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -102,8 +109,9 @@ def opinion_of(part: PartMask, frame: RgbdFrame, scene: TableScene, query: Funct
 def decide(first: Opinion | None, second: Opinion | None, sure_above: float, present_above: float) -> Decision:
     """Take one of two answers to a question, None for a tool that found nothing, or neither.
 
-    With a fit of this pair of tools all three probabilities come from both answers together; without one each mask
-    keeps the confidence it has alone, and the taken mask's own presence counts.
+    With a fit of this pair of tools the confidences, and the presence, come from both answers together; without one
+    each mask keeps the confidence it has alone, and the taken mask's own presence counts. A plausible first mask is as
+    likely there as the first tool alone holds it, or more.
     """
     if first is None or second is None:
         only = first or second
@@ -113,12 +121,22 @@ def decide(first: Opinion | None, second: Opinion | None, sure_above: float, pre
         reason: Reason = "no_second" if only is first else "no_first"
         says = f"the {'second' if only is first else 'first'} tool found nothing"
         return _if_there(only, name, reason, says, only.confidence, only.presence, present_above)
+    return _between(first, second, sure_above, present_above)
+
+
+def absent(first: Opinion) -> Decision:
+    """The decision without a second tool, where the first one is sure that there is no such thing."""
+    says = f"the first tool holds it to be there with probability {first.presence:.2f} only, too low to ask another"
+    return Decision(None, "not_there", says, first.confidence, first.presence)
+
+
+def _between(first: Opinion, second: Opinion, sure_above: float, present_above: float) -> Decision:
     agreement = overlap(first.part.object_mask, second.part.object_mask).iou
     disputed = agreement < SAME_OBJECT and min(first.confidence, second.confidence) >= sure_above
     both = together(first.part, second.part)
     confidences = (first.confidence, second.confidence) if both is None else (both.first, both.second)
     takes_first = confidences[0] >= confidences[1]
-    reason = "agreement" if agreement >= SAME_OBJECT else "confidence"
+    reason: Reason = "agreement" if agreement >= SAME_OBJECT else "confidence"
     says = (
         f"both tools mean the same thing, and the {'first' if takes_first else 'second'} mask is more likely right"
         if agreement >= SAME_OBJECT
@@ -131,8 +149,14 @@ def decide(first: Opinion | None, second: Opinion | None, sure_above: float, pre
     confidence = confidences[0 if takes_first else 1]
     says += f" ({confidence:.2f} against {confidences[1 if takes_first else 0]:.2f})"
     presence = taken.presence if both is None else both.there
+    if not first.failed:
+        presence = max(presence, first.presence)
+    elif agreement < SAME_OBJECT and second.presence < present_above:
+        unsure = f"the second means another thing, there with probability {second.presence:.2f} only"
+        said = f"{_implausible(first)}; {unsure}, {present_above:.2f} needed"
+        return Decision(None, "none_plausible", said, confidence, second.presence, agreement, disputed)
     confirmed = overlap(first.part.mask, second.part.mask).iou >= SAME_PART and bool(first.part.mask.any())
-    name = "first" if takes_first else "second"
+    name: Literal["first", "second"] = "first" if takes_first else "second"
     made = _if_there(taken, name, reason, says, confidence, presence, present_above, confirmed)
     return replace(made, agreement=agreement, disputed=disputed)
 
@@ -149,9 +173,12 @@ def _if_there(
 ) -> Decision:
     """confirmed: the other tool gives nearly the same mask, so that it is the thing that is unusual."""
     if opinion.failed and not confirmed:
-        why = "; ".join(check.says for check in opinion.failed)
-        return Decision(None, "none_plausible", f"no mask is plausible: {why}", confidence, presence)
+        return Decision(None, "none_plausible", _implausible(opinion), confidence, presence)
     if presence < present_above:
         said = f"{says}, but such a thing is there with probability {presence:.2f} only, {present_above:.2f} needed"
         return Decision(None, "not_there", said, confidence, presence)
     return Decision(name, reason, says, confidence, presence, part=opinion.part)
+
+
+def _implausible(opinion: Opinion) -> str:
+    return f"no mask is plausible: {'; '.join(check.says for check in opinion.failed)}"
