@@ -14,10 +14,9 @@ from affordagent.core.types import GraspPlan, JointTrajectory
 from affordagent.robot.kinematics import chain_of
 from affordagent.robot.model import GRIPPER_PREFIX, JOINT_NAMES, PREFIX, openings_of_drivers, set_fingers
 from affordagent.robot.sim.bodies import quaternion
+from affordagent.tools.motion.sampling import densely
 
 STEP_M = 0.001  # no point of the arm, or of what it holds, moves further between two looks
-_AROUND_M = 0.35  # half the side of a cube round each joint's frame that holds the hand and what it holds
-_CORNERS_M = np.array([[x, y, z, 1 / _AROUND_M] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * _AROUND_M
 _PARTING_M = 0.01  # what the object stood on or leant against may touch it for so long while it is lifted
 _RESTS_M = 0.001
 
@@ -180,10 +179,4 @@ def _kind(owner: str) -> str:
 
 
 def _steps(motion: JointTrajectory) -> Array:
-    """(N, 6) joints along a motion, between which no corner of the arm moves further than STEP_M."""
-    links = chain_of("UR5e").links(motion.positions)
-    corners = np.einsum("tkab,cb->tkca", links, _CORNERS_M)[..., :3]
-    moved = np.linalg.norm(np.diff(corners, axis=0), axis=3).max(axis=(1, 2))
-    travelled = np.concatenate([[0.0], np.cumsum(moved)])
-    at = np.linspace(0, travelled[-1], int(np.ceil(travelled[-1] / STEP_M)) + 1)
-    return np.stack([np.interp(at, travelled, q) for q in motion.positions.T], axis=1)
+    return densely(motion.positions, STEP_M)

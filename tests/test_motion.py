@@ -88,11 +88,13 @@ class TestKinematics:
             found = _ARM.inverse(_ARM.forward(q), q)
             assert min(np.abs(other - q).max() for other in found) < 1e-3
 
+    @settings(deadline=None)
     @given(arrays(float, 6, elements=st.floats(-10, 10)), arrays(float, 6, elements=st.floats(-3, 3)))
     def test_unwrap_turns_whole_turns(self, q: Array, near: Array) -> None:
         turns = (unwrap(q, near) - q) / (2 * np.pi)
         np.testing.assert_allclose(turns, np.round(turns), atol=1e-9)
 
+    @settings(deadline=None)
     @given(
         arrays(float, 6, elements=st.floats(-3.1, 3.1)),
         arrays(float, 6, elements=st.floats(-1, 1)).map(lambda share: share * JOINT_LIMIT_RAD),

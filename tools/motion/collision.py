@@ -71,7 +71,7 @@ class CollisionWorld:
     """The arm, a support plane and the observed points.
 
     obstacles, target: (N, 3) base-frame points. table_z_m: height of the support plane. start_q: where the arm was when
-    the points were seen; those on the arm itself are dropped.
+    the points were seen; those on the arm itself are dropped. spare_m: kept to points on top of the clearance.
     """
 
     def __init__(
@@ -82,8 +82,10 @@ class CollisionWorld:
         target: Array,
         table_z_m: float,
         start_q: Array,
+        spare_m: float = 0.0,
     ) -> None:
         self.kinematics, self.limits, self._spheres = kinematics, limits, link_spheres(kinematics.arm)
+        self._clearance_m = limits.obstacle_clearance_m + spare_m
         self._lower, self._upper = np.array(limits.workspace_min_m), np.array(limits.workspace_max_m)
         kinematics.set_table(max(table_z_m, limits.table_z_m - limits.table_tolerance_m + INSIDE_M))
         centres = sphere_centres(kinematics, start_q, MAX_OPENING_M)
@@ -131,7 +133,7 @@ class CollisionWorld:
 
     @property
     def _held_apart_m(self) -> float:
-        return self.limits.obstacle_clearance_m + HELD_APART_M
+        return self._clearance_m + HELD_APART_M
 
     def _without_arm(self, points: Array, centres: Array) -> Array:
         radii = self._spheres.radius_m + _SELF_SEEN_M
@@ -156,7 +158,7 @@ class CollisionWorld:
             return "table"
         if self_m < 0:
             return "self"
-        radii = self._spheres.radius_m + self.limits.obstacle_clearance_m
+        radii = self._spheres.radius_m + self._clearance_m
         if self.obstacles.touched(centres, radii):
             return "obstacle"
         checked = ~self._spheres.finger if fingers_may_touch_target else slice(None)

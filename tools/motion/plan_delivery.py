@@ -103,9 +103,8 @@ class DeliveryPlanner:
             ]:
                 searches -= checks > 0
                 rng = np.random.default_rng(seed)
-                path = plan_path(
-                    lift_q, spot.goal_q, lambda q: held.carried(q) is None, rng, min(checks, self._checks_left)
-                )
+                checks = min(checks, self._checks_left)
+                path = plan_path(lift_q, spot.goal_q, lambda q: held.carried(q) is None, rng, checks, self.arm.arm)
                 if path is not None:
                     return self._timed(spot, path)
             self.reasons["no free path"] += bool(spots)

@@ -25,7 +25,7 @@ from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.grasping.gripper import ROBOTIQ_2F85
 from affordagent.tools.motion.collision import CollisionWorld, Hit, start_in_collision
 from affordagent.tools.motion.plan_delivery import NO_DELIVERY, DeliveryPlanner
-from affordagent.tools.motion.planner import plan_path
+from affordagent.tools.motion.planner import SPARE_M, plan_path
 from affordagent.tools.motion.points import held_points, highest, in_hand
 from affordagent.tools.motion.straight import No, blocked, straight_line
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
@@ -55,7 +55,9 @@ class _Planner:
     ) -> None:
         self.arm, self.limits, self.start_q = ArmKinematics(arm), limits, np.asarray(start_q, float)
         self._object, self._seed = held_points(cloud.object, cloud.table_z_m), seed
-        self.world = CollisionWorld(self.arm, limits, cloud.obstacles, cloud.object, cloud.table_z_m, self.start_q)
+        self.world = CollisionWorld(
+            self.arm, limits, cloud.obstacles, cloud.object, cloud.table_z_m, self.start_q, SPARE_M
+        )
         self._lifting, self._checks_left = self.world.lifting(), _BUDGET * limits.planning_checks
         self.delivery = None if goal is None else DeliveryPlanner(self.world, limits, cloud, goal)
 
@@ -117,7 +119,8 @@ class _Planner:
             self._checks_left -= checks > 0
             return self.world.hit(q, opening_m) is None
 
-        return plan_path(self.start_q, lines.approach[0], free, np.random.default_rng(self._seed), checks)
+        rng = np.random.default_rng(self._seed)
+        return plan_path(self.start_q, lines.approach[0], free, rng, checks, self.arm.arm)
 
     def _unreachable(self, T_base_tcp: Array) -> No:
         reach, most = self.arm.reach_m(T_base_tcp), self.arm.max_reach_m

@@ -18,7 +18,7 @@ from affordagent.robot.link_spheres import link_spheres
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.tools.depth_projection import REACH_M, flying, voxel_downsample
 from affordagent.tools.motion.collision import CollisionWorld, sphere_centres, start_in_collision
-from affordagent.tools.motion.planner import plan_path
+from affordagent.tools.motion.planner import SPARE_M, plan_path
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 
 RAISE_M, STEP_M = 0.15, 0.005  # straight up first, in these steps
@@ -61,7 +61,7 @@ def plan_home(
     kinematics = ArmKinematics(arm)
     opening_m = MAX_OPENING_M if math.isnan(opening_m) else opening_m
     others = _others(kinematics, points, start_q, opening_m)
-    world = CollisionWorld(kinematics, limits, others, np.empty((0, 3)), limits.table_z_m, start_q)
+    world = CollisionWorld(kinematics, limits, others, np.empty((0, 3)), limits.table_z_m, start_q, SPARE_M)
     hit = world.hit(start_q, opening_m)
     if hit is not None:
         raise start_in_collision(hit, start_q, limits)
@@ -69,9 +69,8 @@ def plan_home(
     up = _straight_up(kinematics, world, start_q, opening_m, limits)
     if len(up) > 1:
         motions.append(cartesian_motion(up, STEP_M * (len(up) - 1), limits))
-    path = plan_path(
-        up[-1], LOOK_Q, lambda q: world.hit(q, opening_m) is None, np.random.default_rng(seed), limits.planning_checks
-    )
+    rng, checks = np.random.default_rng(seed), limits.planning_checks
+    path = plan_path(up[-1], LOOK_Q, lambda q: world.hit(q, opening_m) is None, rng, checks, arm)
     if path is None:
         raise StageFailure(
             "plan",

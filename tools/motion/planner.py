@@ -1,5 +1,7 @@
 """A free joint path between two postures: the straight one when it is free, else RRT-Connect with shortcuts.
 
+The search looks at coarse steps. What it finds is looked at again in steps of FINE_STEP_M before it counts.
+
 RRT-Connect: Kuffner and LaValle, "RRT-Connect: an efficient approach to single-query path planning", ICRA 2000. Own
 code: as good paths as OMPL's in half the time, and each search has a generator and a bound of its own.
 """
@@ -7,13 +9,19 @@ code: as good paths as OMPL's in half the time, and each search has a generator 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from affordagent.core.geometry import Array
+from affordagent.robot.arms import ArmName
+from affordagent.tools.motion.sampling import densely
 
 Free = Callable[[Array], bool]
-CHECK_STEP_RAD = 0.025  # the tcp moves at most 2 cm between two checks
+Edge = Callable[[Array, Array], bool]
+CHECK_STEP_RAD = 0.025  # of the search: the tcp moves at most some 2 cm between two checks
+FINE_STEP_M = 0.004  # of a finished path: nothing moves further between two checks
+SPARE_M = 0.0003  # a sphere of 1 cm that passes a point between two of those is nearer to it by no more than this
 _GROW_STEP_RAD = 0.4
 _ROOM_RAD = 1.6  # how far joints may leave the span between start and goal
 _SHORTCUTS = 60
@@ -90,8 +98,9 @@ def _search(start: Array, goal: Array, free: _Budget, rng: np.random.Generator) 
     return None
 
 
-def _shorten(path: list[Array], free: Free, rng: np.random.Generator) -> list[Array]:
-    """Replace stretches between random points of the path with straight segments."""
+def _shorten(path: list[Array], edge: Edge, rng: np.random.Generator) -> list[Array]:
+    """Replace stretches between random points of the path with straight segments; then go from each waypoint straight
+    to the furthest one that can be reached."""
     for _ in range(_SHORTCUTS):
         if len(path) < 3:
             break
@@ -100,26 +109,38 @@ def _shorten(path: list[Array], free: Free, rng: np.random.Generator) -> list[Ar
         if i == j:
             continue
         a, b = path[i] + u * (path[i + 1] - path[i]), path[j] + v * (path[j + 1] - path[j])
-        if edge_free(a, b, free):
+        if edge(a, b):
             path = path[: i + 1] + [a, b] + path[j + 1 :]
-    return path
-
-
-def _without_needless(path: list[Array], free: Free) -> list[Array]:
-    """From each waypoint straight to the furthest one that can be reached."""
-    kept, at = [path[0]], 0
-    while at < len(path) - 1:
-        at = next(k for k in range(len(path) - 1, at, -1) if k == at + 1 or edge_free(path[at], path[k], free))
-        kept.append(path[at])
+    kept, at_node = [path[0]], 0
+    while at_node < len(path) - 1:
+        further = range(len(path) - 1, at_node, -1)
+        at_node = next(k for k in further if k == at_node + 1 or edge(path[at_node], path[k]))
+        kept.append(path[at_node])
     return kept
 
 
-def plan_path(start: Array, goal: Array, free: Free, rng: np.random.Generator, checks: int) -> Array | None:
-    """(N, 6) waypoints from start to goal, whose straight joint segments are free; None when `checks` states did not
-    suffice. `free` must hold at both ends."""
-    if edge_free(start, goal, free):
+def plan_path(
+    start: Array, goal: Array, free: Free, rng: np.random.Generator, checks: int, arm: ArmName = "UR5e"
+) -> Array | None:
+    """(N, 6) waypoints from start to goal, whose straight joint segments are free in steps of FINE_STEP_M; None when
+    `checks` states did not suffice. `free` must hold at both ends. arm: whose points are meant by those steps."""
+    budget = _Budget(free, checks)
+
+    def coarsely(a: Array, b: Array) -> bool:
+        return edge_free(a, b, free)
+
+    def finely(a: Array, b: Array) -> bool:
+        return coarsely(a, b) and all(budget(q) for q in densely(np.stack([a, b]), FINE_STEP_M, arm))
+
+    def all_finely(path: list[Array]) -> bool:
+        return all(finely(a, b) for a, b in pairwise(path))
+
+    if finely(start, goal):
         return np.stack([start, goal])
-    if checks <= 0:
-        return None
-    path = _search(start, goal, _Budget(free, checks), rng)
-    return None if path is None else np.stack(_without_needless(_shorten(path, free, rng), free))
+    while (path := _search(start, goal, budget, rng)) is not None:
+        shortened = _shorten(path, coarsely, rng)
+        if all_finely(shortened):
+            return np.stack(shortened)
+        if all_finely(path):
+            return np.stack(_shorten(path, finely, rng))
+    return None
