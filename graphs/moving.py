@@ -10,9 +10,10 @@ import numpy as np
 from langgraph.types import interrupt
 
 from affordagent.core.errors import Refused, StageFailure
-from affordagent.core.types import GraspPlan, JointTrajectory
+from affordagent.core.geometry import Array
+from affordagent.core.types import DeliveryGoal, GraspPlan, GraspSet, JointTrajectory
 from affordagent.graphs.delivering import check_can_feel, delivery_goal, said, slow_near_person
-from affordagent.graphs.stages import Done
+from affordagent.graphs.stages import Done, held_after_all
 from affordagent.graphs.state import GraspState, Workbench
 from affordagent.robot.interface import ArmState
 from affordagent.robot.safety import SafeArm
@@ -23,19 +24,15 @@ PICTURE_WITHIN_S = 300.0  # a real arm does not set out by an older picture: a p
 def plan(bench: Workbench, state: GraspState) -> Done:
     """The best grasp that the arm can reach without touching anything on the way."""
     from affordagent.robot.interface import LOOK_Q
-    from affordagent.tools.motion.plan_grasp import plan_grasp
     from affordagent.tools.steps import all_steps
 
-    grasps, _ = bench.store.get("grasps")
     arm = bench.arm
     mended = [] if arm is None or bench.dry_run else arm.make_ready()
     state_now = None if arm is None else _empty_handed(arm.read())
     start_q = LOOK_Q if state_now is None else state_now.positions
-    goal = delivery_goal(bench)
-    if goal is not None and goal.kind == "hand_over" and state_now is not None:
+    if bench.store.get("query").intent == "hand_over" and state_now is not None:
         check_can_feel(state_now)
-    cloud = bench.store.get("cloud")
-    chosen = plan_grasp(grasps, cloud, start_q, limits=bench.limits, arm=bench.arm_model, delivery=goal)
+    grasps, goal, chosen, why_not_free = _planned(bench, start_q)
     there = chosen.delivery
     if there is not None and there.kind == "hand_over":
         there = slow_near_person(there, bench.hand_over.speed_m_s, bench.arm_model)
@@ -51,6 +48,9 @@ def plan(bench: Workbench, state: GraspState) -> Done:
         "rejected": chosen.rejected[:10],
     }
     evidence |= {"mended": mended} if mended else {}
+    if why_not_free:
+        message += f"; the part cannot be left free: {why_not_free}"
+        evidence["handle_free"] = False
     if goal is not None and there is not None:
         message += f"; {said(bench.store.get('query'), chosen, bench)}"
         evidence["delivery"] = {
@@ -64,6 +64,29 @@ def plan(bench: Workbench, state: GraspState) -> Done:
         evidence["would_send"] = [{"step": step.name, **step.goal} for step in steps]
         message = f"dry run, nothing is sent: {', '.join(step.name for step in steps)}; {message}"
     return Done(message, evidence, {"outcome": "planned"} if arm is None or bench.dry_run else GraspState())
+
+
+def _planned(bench: Workbench, start_q: Array) -> tuple[GraspSet, DeliveryGoal | None, GraspPlan, str]:
+    """Grasps, goal, plan, and why the part cannot be left to the person where that was wanted: then it is held after
+    all."""
+    from affordagent.tools import handle_free
+    from affordagent.tools.motion.plan_grasp import plan_grasp
+
+    def planned(grasps: GraspSet) -> tuple[GraspSet, DeliveryGoal | None, GraspPlan]:
+        cloud, goal = bench.store.get("cloud"), delivery_goal(bench)
+        plan = plan_grasp(grasps, cloud, start_q, limits=bench.limits, arm=bench.arm_model, delivery=goal)
+        return grasps, goal, plan
+
+    try:
+        return *planned(bench.store.get("grasps")[0]), ""
+    except StageFailure as failure:
+        is_free = handle_free.is_free(bench.store.get("part_mask"))
+        if not is_free or failure.stage != "plan" or not failure.code.startswith("planning."):
+            raise
+        why = failure.message
+    grasps, _ = held_after_all(bench, why)
+    bench.store.put("grasps", (grasps, bench.store.get("frame").T_base_camera))
+    return *planned(grasps), why
 
 
 def _empty_handed(state: ArmState) -> ArmState:

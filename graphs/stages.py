@@ -164,9 +164,7 @@ def propose(bench: Workbench, state: GraspState) -> Done:
         if not handle_free.is_free(part):
             raise
         why_not_free = failure.message
-        bench.store.put("part_mask", handle_free.part_after_all(bench.store.get("kept_free"), why_not_free))
-        _project(bench)
-        grasps, instead_of = _proposed(bench)
+        grasps, instead_of = held_after_all(bench, why_not_free)
     bench.store.put("grasps", (grasps, bench.store.get("frame").T_base_camera))
     best = grasps[0]
     message = f"{len(grasps)} grasps, best {best.score:.2f} at {1e3 * best.width_m:.0f} mm"
@@ -180,6 +178,15 @@ def propose(bench: Workbench, state: GraspState) -> Done:
         message += f"; the part cannot be left free: {why_not_free}"
         evidence["handle_free"] = False
     return Done(message, evidence)
+
+
+def held_after_all(bench: Workbench, why: str) -> tuple[GraspSet, dict[str, Any]]:
+    """Grasps on the part that was to be left to the person, since the rest of the object cannot be held."""
+    from affordagent.tools import handle_free
+
+    bench.store.put("part_mask", handle_free.part_after_all(bench.store.get("kept_free"), why))
+    _project(bench)
+    return _proposed(bench)
 
 
 def _proposed(bench: Workbench) -> tuple[GraspSet, dict[str, Any]]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import Array, transform_points
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import Delivery, Destination, JointTrajectory, PartCloud, PartMask
+from affordagent.core.types import Delivery, Destination, GraspPlan, JointTrajectory, PartCloud, PartMask
 from affordagent.evaluations.deliveries import Trial, TrueDelivery, run_trial
 from affordagent.graphs.delivering import check_can_feel, slow_near_person
 from affordagent.graphs.moving import _paths
@@ -31,6 +32,8 @@ from affordagent.tools import handle_free
 from affordagent.tools.delivery import RELEASE_M, hand_over_goal, place_goal
 from affordagent.tools.destination import find_container
 from affordagent.tools.landing import opening_of
+from affordagent.tools.motion import plan_grasp as planner_of_grasps
+from affordagent.tools.motion.plan_grasp import plan_grasp
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion
 from affordagent.tools.pull import wait_for_pull
 from affordagent.tools.table import find_objects
@@ -70,6 +73,21 @@ def test_an_opening_has_a_rim_and_a_floor() -> None:
     assert opening.floor_z_m == pytest.approx(0.005, abs=0.002)
     assert opening.rectangular > 0.95
     assert opening_of(bar().object, 0.0) is None, "a closed thing has none"
+
+
+def test_a_pans_high_handle_does_not_hide_its_opening() -> None:
+    disc = grid((0.3, 0.6), (0.0, 0.3), 0.004, 0.003)
+    radius = np.linalg.norm(disc[:, :2] - [0.45, 0.15], axis=1)
+    floor = disc[radius < 0.12]
+    wall = np.concatenate([disc[(radius > 0.12) & (radius < 0.126)] + [0, 0, z] for z in np.arange(0, 0.045, 0.003)])
+    handle = grid((0.57, 0.75), (0.14, 0.16), 0.0, 0.003)
+    handle[:, 2] = 0.045 + 0.3 * (handle[:, 0] - 0.57)  # rises to 10 cm
+    opening = opening_of(np.concatenate([floor, wall, handle]), 0.0)
+    assert opening is not None
+    assert opening.rim_z_m == pytest.approx(0.047, abs=0.005)
+    assert opening.floor_z_m == pytest.approx(0.004, abs=0.003)
+    assert opening.rim[:, 0].max() < 0.6, "nothing is put onto the handle"
+    assert opening.rectangular < 0.86, "no box"
 
 
 def test_into_a_box_everything_of_it_is_inside_and_just_above_the_floor() -> None:
@@ -328,6 +346,33 @@ def test_the_rest_is_held_when_the_handle_is_left_free() -> None:
     assert handle_free.is_free(rest)
     assert handle_free.rest_of(PartMask(whole, whole, 0.9, "test")) is None, "there is nothing else to hold"
     assert not handle_free.is_free(handle_free.part_after_all(rest, "too flat"))
+
+
+def test_a_rest_that_no_motion_reaches_is_given_up_for_the_handle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The knife's blade can be grasped; every plan for it is refused here."""
+    asked = []
+
+    def refuse_the_first(*args: Any, **given: Any) -> GraspPlan:
+        asked.append(given["delivery"])
+        if len(asked) == 1:
+            raise StageFailure("plan", "planning.no_delivery", "out of reach")
+        return plan_grasp(*args, **given)
+
+    monkeypatch.setattr(planner_of_grasps, "plan_grasp", refuse_the_first)
+    session = Session(Settings(scene="serving", seed=24, dry_run=True))
+    assert isinstance(session.cell, SimCell)
+    knife = next(thing for thing in session.cell.scene.objects if thing.category == "knife")
+    session.tools = TrueDelivery(cell=session.cell, target=knife.name, kind="handle_free")
+    with session:
+        result = session.run("hand it over", tmp_path / "run")
+    assert result.outcome == "planned", result.failure
+    assert len(asked) == 2
+    planned = result.stages[-1]
+    assert planned["evidence"]["handle_free"] is False
+    assert "cannot be left free: out of reach" in planned["message"]
+    assert not handle_free.is_free(RunStore(tmp_path / "run").get("part_mask"))
 
 
 @pytest.mark.parametrize(("scene", "words"), [("packing", "box"), ("serving", "tray")])

@@ -19,6 +19,7 @@ TOP_M = 0.008  # points of a flat top lie this near to its height
 OCCUPIED_M = 0.015  # above the floor: something lies there already
 _RIM_M = 0.012  # points this near to the highest belong to the rim
 _HULL_LEAST = 8
+_HANDLE_M = 0.05  # what is narrower, seen from above, is no container
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,26 @@ class Landing:
 
 
 def opening_of(points: Array, table_z_m: float) -> Opening | None:
-    """The opening of an object's seen points (N, 3), base frame; None where it is not open above."""
+    """The opening of an object's seen points (N, 3), base frame; None where it is not open above. Where the highest
+    points are no rim, those of a handle (a pan's) are left out."""
+    found = _opening(points, table_z_m)
+    return _opening(_without_handle(points), table_z_m) if found is None and len(points) else found
+
+
+def _without_handle(points: Array) -> Array:
+    """Those over the broad part of the outline."""
+    landing = _blank(points[:, :2], 0.0)
+    size = 2 * int(np.ceil(_HANDLE_M / CELL_M / 2)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    seen = np.pad(_cells_of(points[:, :2], landing).astype(np.uint8), size)
+    broad = cv2.morphologyEx(cv2.morphologyEx(seen, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)[
+        size:-size, size:-size
+    ]
+    cell = np.floor((points[:, :2] - landing.origin) / CELL_M).astype(int)
+    return points[broad[cell[:, 0], cell[:, 1]] > 0]
+
+
+def _opening(points: Array, table_z_m: float) -> Opening | None:
     if len(points) < _HULL_LEAST:
         return None
     rim_z_m = float(np.percentile(points[:, 2], 98))
