@@ -139,8 +139,11 @@ class CollisionWorld:
         radii = self._spheres.radius_m + _SELF_SEEN_M
         lower, upper = (centres - radii[:, None]).min(0), (centres + radii[:, None]).max(0)
         near = np.flatnonzero(((points > lower) & (points < upper)).all(axis=1))
-        distance, index = cKDTree(centres).query(points[near])
-        return np.delete(points, near[distance <= radii[index]], axis=0)
+        on_arm = np.zeros(len(near), bool)
+        for radius in np.unique(radii):  # the nearest centre may be that of a small sphere, not the nearest surface
+            distance, _ = cKDTree(centres[radii == radius]).query(points[near], distance_upper_bound=radius)
+            on_arm |= np.isfinite(distance)
+        return np.delete(points, near[on_arm], axis=0)
 
     def hit(self, q: Array, opening_m: float, fingers_may_touch_target: bool = False) -> Hit | None:
         """What a posture collides with, None when it is free.
