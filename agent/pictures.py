@@ -8,35 +8,45 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import Grasp, GraspPlan, PartMask, RgbdFrame, TableScene
+from affordagent.core.types import Grasp, GraspPlan, Mask, PartMask, RgbdFrame, TableScene
 from affordagent.robot.arms import ArmName
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-PART_RGB, OBJECT_RGB, PROPOSAL_RGB = (255, 0, 190), (40, 190, 90), (90, 140, 240)
+PART_RGB, OBJECT_RGB, PROPOSAL_RGB, DESTINATION_RGB = (255, 0, 190), (40, 190, 90), (90, 140, 240), (250, 190, 30)
 FINGER_M, PALM_M = 0.045, 0.06  # drawn lengths: pads to palm, palm backwards
 CLOUD_POINTS, GRASPS_DRAWN = 15000, 20
 VIEW_M = {"x": (0.05, 0.95), "y": (-0.5, 0.5), "z": (-0.05, 0.45)}  # the part of the base frame that is shown
 
 
-def overlay(frame: RgbdFrame, table: TableScene | None, part: PartMask | None) -> Image.Image:
-    """The colour image with proposal boxes (blue), the object's outline (green) and the part's mask (magenta)."""
+def overlay(
+    frame: RgbdFrame, table: TableScene | None, part: PartMask | None, destination: PartMask | None = None
+) -> Image.Image:
+    """The colour image with proposal boxes (blue), the object's outline (green), the part's mask (magenta) and the
+    outline of what it is to be put into, onto or beside (yellow)."""
     picture = frame.color.copy()
     for proposal in table.proposals if table else []:
         x0, y0, x1, y1 = (int(v) for v in proposal.box)
         cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), PROPOSAL_RGB, 1)
+    if destination is not None:
+        _outline(picture, destination.object_mask, DESTINATION_RGB, 2)
     if part is not None:
         tint = np.array(PART_RGB, np.float32)
         picture[part.mask] = (0.45 * picture[part.mask] + 0.55 * tint).astype(np.uint8)
         for mask, colour in ((part.object_mask, OBJECT_RGB), (part.mask, PART_RGB)):
-            outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(picture, outline, -1, colour, 1)
+            _outline(picture, mask, colour, 1)
     return Image.fromarray(picture)
+
+
+def _outline(picture: NDArray[np.uint8], mask: Mask, colour: tuple[int, int, int], width: int) -> None:
+    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outline, -1, colour, width)
 
 
 def save_overlay(folder: Path) -> Path | None:
@@ -46,8 +56,9 @@ def save_overlay(folder: Path) -> Path | None:
         return None
     table = store.get("table") if store.has("table") else None
     part = store.get("part_mask") if store.has("part_mask") else None
+    destination = store.get("destination") if store.has("destination") else None
     path = folder / "overlay.png"
-    overlay(store.get("frame"), table, part).save(path)
+    overlay(store.get("frame"), table, part, destination).save(path)
     return path
 
 
@@ -136,7 +147,10 @@ def _tcp_path(plan: GraspPlan, arm: ArmName) -> Array:
     """(N, 3) positions of the tcp along the whole motion, base frame."""
     from affordagent.robot.kinematics import chain_of
 
-    joints = np.concatenate([plan.to_pregrasp.positions, plan.approach.positions, plan.lift.positions])
+    ways = [plan.to_pregrasp, plan.approach, plan.lift]
+    if (there := plan.delivery) is not None:
+        ways += [there.carry, *([] if there.lower is None else [there.lower]), there.retreat]
+    joints = np.concatenate([way.positions for way in ways])
     step = max(1, len(joints) // 150)
     chain = chain_of(arm)
     return chain.tcp(chain.links(joints[::step]))[:, :3, 3]

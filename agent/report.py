@@ -45,6 +45,7 @@ def write_report(folder: Path) -> Path:
         decision=_decision(stages),
         grasps=store.get("grasps")[0][:10] if store.has("grasps") else [],
         plan=_json(folder / "plan.json"),
+        rejected=_rejected(folder),
         verdict=_json(folder / "verdict.json"),
     )
     path = folder / "report.html"
@@ -70,6 +71,12 @@ def _decision(stages: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The evidence of the second grounding, None where there was none."""
     records = [s["evidence"] for s in stages if s["stage"] == "ground" and "decision" in s["evidence"]]
     return records[-1] if records else None
+
+
+def _rejected(folder: Path) -> dict[int, dict[str, Any]]:
+    """Why better grasps were not taken, by their place in the order."""
+    plan = _json(folder / "plan.json")
+    return {r["grasp_index"]: r for r in plan["rejected"]} if plan else {}
 
 
 def _template() -> jinja2.Template:
