@@ -2,9 +2,10 @@
 checks, and the calibration of the confidences.
 
 A limit is the value that all but a few of the good masks keep (KEPT): good are the first tool's masks that are right
-(IoU 0.5 or more with the true part), and the true masks themselves. Good masks beyond it are so by a few percent,
-broken ones by far: hence the SLACK. The calibrations are logistic, with a small quadratic prior, fitted to "the
-mask is right", as often as it is in these cases, and to "what was asked for is there", as if half of it was not.
+(IoU 0.5 or more with the true part), and the true masks themselves. Good masks of other scenes go a
+little beyond it, shifted and split ones by far: hence the SLACK. The calibrations are logistic, with a small quadratic
+prior, fitted to "the mask is right", as often as it is in these cases, and to "what was asked for is there", as if half
+of it was not.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from affordagent.tools.mask_checks import Check, check_mask
 
 SAME_OBJECT = 0.5  # IoU of two object masks from which both tools mean the same thing
 SAME_PART = 0.5  # IoU of two part masks from which each confirms the other
-SURELY_ABSENT = 0.5  # share of `present_above` below which, in development, a second answer never changed the end
+SURELY_ABSENT = 0.5  # share of `present_above` below which, in development, a second answer did not help
 
 Reason = Literal["no_second", "no_first", "implausible", "agreement", "confidence", "not_there", "none_plausible"]
 
