@@ -40,6 +40,11 @@ class Destination(BaseModel):
     category: str | None = Field(default=None, description="known category, null when it is unknown")
     attributes: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def place(self) -> str:
+        """For a person: "next to the grey box"."""
+        return f"{'next to' if self.relation == 'beside' else self.relation} the {self.words}"
+
 
 class FunctionalQuery(BaseModel):
     """What the person wants, in the terms of the tools. Frozen: later stages read, never write it."""

@@ -52,11 +52,10 @@ def _look_for(bench: Workbench, there: Destination) -> PartMask:
         if found is not None and found.confidence >= bench.sure_above:
             return found
     if found is None or found.is_there < bench.present_above:
-        seen = "" if found is None else f": the best match is there with probability {found.is_there:.2f}, needed "
-        needed = "" if found is None else f"{bench.present_above:.2f}"
-        message = (
-            f"I see no {there.words} to put it {there.relation}{seen}{needed}. Name it otherwise, or put it into view"
-        )
+        seen = ""
+        if found is not None:
+            seen = f": the best match is there with probability {found.is_there:.2f}, needed {bench.present_above:.2f}"
+        message = f"I see no {there.words}{seen}. Name it otherwise, or put it into view"
         raise StageFailure("ground", "grounding.not_found", message)
     return found
 
@@ -116,4 +115,4 @@ def said(query: FunctionalQuery, plan: GraspPlan, bench: Workbench) -> str:
         return f"The {thing} is held out to you at {where}, and {until}, within {wait_s:.0f} s."
     there = query.destination
     assert there is not None
-    return f"The {thing} is put {there.relation} the {there.words}: the hand opens at {where}."
+    return f"The {thing} is put {there.place}: the hand opens at {where}."

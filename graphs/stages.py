@@ -95,13 +95,13 @@ def understand(bench: Workbench, state: GraspState) -> Done:
         raise Refused("understand", "language.no_motion_wanted", f"Not a wish for a motion ({query.intent}).")
     named = [f"{c.name} {c.score:.2f}" for c in query.candidates[:3]]
     part = f" by its {query.part}" if query.part else ""
-    message = f"{query.intent}: {', '.join(named)}{part}"
+    message = f"{query.intent.replace('_', ' ')}: {', '.join(named)}{part}"
     evidence: dict[str, Any] = {"candidates": named, "part": query.part}
     if query.destination is None:
         return Done(message, evidence)
     there = query.destination
     evidence["destination"] = there.model_dump()
-    return Done(f"{message}, to be put {there.relation} the {there.words}", evidence, {"places": True})
+    return Done(f"{message}, to be put {there.place}", evidence, {"places": True})
 
 
 def look(bench: Workbench, state: GraspState) -> Done:

@@ -170,10 +170,13 @@ class RobotiqGripper:
         if contact not in (_MOVING, _AT_TARGET):
             return GripperState(width_m, True, False)
         target = self._get("PRE")
-        if contact == _AT_TARGET and abs(width_m - self._width_m(target)) <= _NEAR_M:
+        is_there = abs(width_m - self._width_m(target)) <= _NEAR_M
+        if contact == _AT_TARGET and is_there:
             return GripperState(width_m, False, False)
         if now_s - self._changed_s < _STILL_S:
             return GripperState(width_m, False, True)
+        if is_there:  # and still: that the hand calls itself moving does not make it jammed
+            return GripperState(width_m, False, False)
         where, wanted = (f"{1e3 * self._width_m(c):.0f} mm" for c in (count, target))
         jam = f"jammed at {where} on the way to {wanted}: free the fingers, then command it again"
         return GripperState(width_m, False, False, jam)

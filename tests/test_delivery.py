@@ -104,7 +104,8 @@ def test_into_a_box_everything_of_it_is_inside_and_just_above_the_floor() -> Non
 
 
 def test_what_does_not_fit_is_said_with_its_size() -> None:
-    with pytest.raises(StageFailure, match=r"needs 4\d x \d cm, and no such place is free in the box") as caught:
+    says = r"needs 46 x 4 cm.* free in the box: its largest free part lies within 2[78] x 1[78] cm"
+    with pytest.raises(StageFailure, match=says) as caught:
         place_goal(bar(length=0.45), Destination(relation="in", words="box"), open_box(), BARE)
     assert (caught.value.stage, caught.value.code) == ("plan", "scene.no_room")
     closed = grid((0.3, 0.6), (0.1, 0.3), 0.08)

@@ -164,15 +164,25 @@ def _move(middle: Array, turn_rad: float, to: Array, up_m: float) -> Array:
 
 
 def _no_room(destination: Destination, outline: Array, landing: Landing) -> StageFailure:
-    (_, sides, _) = cv2.minAreaRect(outline.astype(np.float32))
-    free_m2 = float(landing.free.sum()) * CELL_M**2
-    length, width = sorted((100 * float(s) for s in sides), reverse=True)
-    where = "on the table" if destination.words == TABLE else f"{destination.relation} the {destination.words}"
-    return StageFailure(
-        "plan",
-        "scene.no_room",
-        f"the object needs {length:.0f} x {width:.0f} cm, and no such place is free {where} "
-        f"({1e4 * free_m2:.0f} cm2 are): make room, or name another place",
-        needs_m=[round(length / 100, 3), round(width / 100, 3)],
-        free_m2=round(free_m2, 4),
-    )
+    needs_m = _sides_m(outline) + 2 * MARGIN_M
+    message = f"the object needs {_cm(needs_m)} cm, its margin counted, and no such place is free {destination.place}: "
+    evidence = {"needs_m": np.round(needs_m, 3).tolist(), "free_m2": round(float(landing.free.sum()) * CELL_M**2, 4)}
+    if not landing.free.any():
+        message += "nothing of it is"
+    else:
+        _, labels, facts, _ = cv2.connectedComponentsWithStats(landing.free.astype(np.uint8))
+        largest = labels == 1 + int(np.argmax(facts[1:, cv2.CC_STAT_AREA]))
+        free_m = _sides_m(landing.centres[largest]) + CELL_M
+        message += f"its largest free part lies within {_cm(free_m)} cm"
+        evidence["largest_within_m"] = np.round(free_m, 3).tolist()
+    return StageFailure("plan", "scene.no_room", f"{message}. Make room, or name another place", **evidence)
+
+
+def _sides_m(xy: Array) -> Array:
+    """(2,) longer and shorter side of the rectangle around points (N, 2)."""
+    (_, sides, _) = cv2.minAreaRect(xy.astype(np.float32))
+    return np.array(sorted(sides, reverse=True))
+
+
+def _cm(sides_m: Array) -> str:
+    return " x ".join(f"{100 * side:.0f}" for side in sides_m)
