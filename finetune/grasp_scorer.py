@@ -78,11 +78,11 @@ def folds(kinds: NDArray[np.str_], count: int = FOLDS, seed: int = 0) -> NDArray
 class Perceptron(nn.Module):
     """(B, F) standardised features -> (B,) logits."""
 
-    def __init__(self, inputs: int, hidden: int = HIDDEN) -> None:
+    def __init__(self, inputs: int, hidden: int = HIDDEN, dropout: float = DROPOUT) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(DROPOUT),
-            nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(DROPOUT),
+            nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout),
             nn.Linear(hidden, 1),
         )  # fmt: skip
 
@@ -188,13 +188,13 @@ class Ensemble:
     scale: Standardiser
 
     @classmethod
-    def fit(cls, table: Table, members: int = MEMBERS, epochs: int = EPOCHS) -> Ensemble:
+    def fit(cls, table: Table, members: int = MEMBERS) -> Ensemble:
         scale = Standardiser.of(table.features)
         x = scale(table.features)
         nets = []
         for seed in range(members):
             torch.manual_seed(seed)
-            nets.append(train_network(x, table, Perceptron(x.shape[1]), seed, epochs))
+            nets.append(train_network(x, table, Perceptron(x.shape[1]), seed))
         return cls(tuple(nets), scale)
 
     def __call__(self, table: Table) -> Array:
