@@ -115,6 +115,19 @@ def test_a_jam_is_no_object(emulator, gripper):
     assert rest(gripper, 0.04).fault is None
 
 
+def test_still_fingers_at_their_goal_are_not_jammed(monkeypatch):
+    """Though the hand calls itself moving, as one did on a computer with no time left."""
+    registers = {"STA": 3, "FLT": 0, "GTO": 1, "OBJ": 0, "POS": 3, "PRE": 3}
+    hand = RobotiqGripper("127.255.255.1")
+    monkeypatch.setattr(hand, "_get", registers.__getitem__)
+    assert hand.read().moving
+    hand._changed_s -= 1.1
+    state = hand.read()
+    assert (state.moving, state.fault) == (False, None)
+    registers["PRE"] = 100
+    assert "jammed at 85 mm" in hand.read().fault
+
+
 def test_calibration_finds_the_ends(gripper):
     assert gripper.calibrate_stroke() == (3, 230)
     assert rest(gripper, 0.03).width_m == pytest.approx(0.03, abs=COUNT_M)
