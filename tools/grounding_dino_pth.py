@@ -25,12 +25,6 @@ HEAD_WIDTH_BERT = 64  # of every BERT
 POINTS = 4  # sampled by each head in each level, in both published models
 # Not weights of the detector: buffers, BERT's pooler, and the labels that only the training's noise uses.
 UNUSED = re.compile(r"label_enc\.|bert\.pooler\.|bert\.embeddings\.position_ids$|.*relative_position_index$")
-NEEDED = (
-    "backbone.0.patch_embed.proj.weight",
-    "bert.embeddings.word_embeddings.weight",
-    "transformer.level_embed",
-    "transformer.tgt_embed.weight",
-)
 SWIN = "model.backbone.conv_encoder.model."
 LAYER = r"transformer\.encoder\.layers\.(\d+)\."
 DECODER = r"transformer\.decoder\.layers\.(\d+)\."
