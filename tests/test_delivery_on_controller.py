@@ -55,7 +55,7 @@ def pull_when_offered(admin: EmulatorClient, thing: str, run: Path, steps: list[
 
 @pytest.mark.slow
 def test_put_it_in_the_box(tmp_path: Path, loopback: str) -> None:
-    with start_emulator(loopback, scene=SCENE, seed=SEED) as emulator:
+    with start_emulator(loopback, scene=SCENE, seed=SEED, timeout_s=180) as emulator:
         with Session(Settings(cell=f"ur5:{loopback}")) as session:
             result = session.run("put the can in the box", tmp_path / "run", ask=lambda question: True)
         assert result.outcome == "success", result.failure
@@ -72,7 +72,7 @@ def test_put_it_in_the_box(tmp_path: Path, loopback: str) -> None:
 def test_hand_it_to_me(tmp_path: Path, loopback: str, pulls: bool) -> None:
     can = next(thing.name for thing in sample_scene(SCENE, SEED).objects if thing.category == "can")
     steps: list[str] = []
-    with start_emulator(loopback, scene=SCENE, seed=SEED) as emulator:
+    with start_emulator(loopback, scene=SCENE, seed=SEED, timeout_s=180) as emulator:
         settings = Settings(cell=f"ur5:{loopback}", hand_over=HandOver(timeout_s=20.0 if pulls else 3.0))
         person = threading.Thread(target=pull_when_offered, args=(emulator.admin, can, tmp_path / "run", steps))
         with Session(settings) as session:
