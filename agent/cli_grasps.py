@@ -28,7 +28,7 @@ def _grasps(args: argparse.Namespace) -> int:
 
     store = RunStore(args.run_dir)
     if not store.has("grasps"):
-        raise AffordAgentError(f"{args.run_dir} holds no grasps: the run ended before they were proposed")
+        raise AffordAgentError(f"{args.run_dir} holds no grasps: it is no run's folder, or the run ended before them")
     grasps, T_base_camera = store.get("grasps")
     print(f"{len(grasps)} grasps of a {grasps.gripper}, proposed by {grasps.backend}")
     for i, grasp in enumerate(grasps[:10]):

@@ -438,8 +438,10 @@ def test_a_runs_grasps_as_a_file(tmp_path, capsys):
     assert f"{len(own)} grasps of a Robotiq 2F-85, proposed by antipodal" in said
     read = load_npy(tmp_path / "grasps.npy", frame.T_base_camera)
     np.testing.assert_allclose([g.T_base_tcp for g in read], own.T_base_tcp, atol=1e-5)
-    assert main(["grasps", str(tmp_path / "run"), "--npy", str(tmp_path / "base.npy"), "--base"]) == 0
-    np.testing.assert_allclose([g.T_base_tcp for g in load_npy(tmp_path / "base.npy")], own.T_base_tcp, atol=1e-5)
+    assert main(["grasps", str(tmp_path / "run"), "--npy", str(tmp_path / "base.dat"), "--base"]) == 0
+    np.testing.assert_allclose([g.T_base_tcp for g in load_npy(tmp_path / "base.dat")], own.T_base_tcp, atol=1e-5)
+    assert main(["grasps", str(tmp_path / "run"), "--npy", str(tmp_path)]) == 2
+    assert "cannot write" in capsys.readouterr().err
 
 
 def test_the_setting_reaches_the_tools():

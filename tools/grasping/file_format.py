@@ -92,7 +92,8 @@ def _checked(rows: Array) -> Array:
 
 
 def save_npy(path: Path, grasps: Sequence[Grasp], T_base_camera: Array | None = None) -> None:
-    np.save(path, to_array(grasps, T_base_camera))
+    with path.open("wb") as file:  # np.save(path) would add .npy to another name
+        np.save(file, to_array(grasps, T_base_camera))
 
 
 def load_npy(path: Path, T_base_camera: Array | None = None) -> list[Grasp]:
