@@ -186,7 +186,7 @@ def verify(bench: Workbench, state: GraspState) -> Done:
     there = bench.store.get("destination").object_mask if query.destination is not None else None
     verdict = bench.cell.judge(bench.store.get("plan"), part.object_mask, query, there)
     bench.store.put("verdict", verdict)
-    checks = ", ".join(f"{name} {'yes' if ok else 'NO'}" for name, ok in verdict.checks.items())
+    checks = ", ".join(f"{name} {'passed' if ok else 'FAILED'}" for name, ok in verdict.checks.items())
     if not verdict.success:
         evidence = {"checks": verdict.checks, "measured": verdict.measured, "by": verdict.by}
         raise StageFailure("verify", verdict.code or "verify.unknown", f"not done: {checks}", **evidence)
