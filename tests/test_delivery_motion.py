@@ -163,6 +163,26 @@ class TestPlace:
         assert caught.value.code == "grasp.unreachable"
 
 
+class TestLift:
+    """What its mask left out of a thing does not hold it back."""
+
+    WALLS = tray(0.5, 0.0, 0.06, 0.05)[tray(0.5, 0.0, 0.06, 0.05)[:, 2] > 0.004]
+
+    def lifted_past(self, obstacles: Array) -> Array:
+        """(M, 3) of the obstacles that count while the bowl is lifted."""
+        world = CollisionWorld(ArmKinematics(), LIMITS, obstacles, self.WALLS, 0.0, LOOK_Q)
+        return world.lifting().obstacles.points
+
+    def test_amid_it_and_no_higher(self) -> None:
+        inside = np.array([[0.5 + x, 0.035, 0.045] for x in np.linspace(-0.03, 0.03, 13)])
+        assert not len(self.lifted_past(inside))
+
+    def test_above_it_and_beside_it(self) -> None:
+        above, beside = np.array([[0.5, 0.0, 0.2]]), np.array([[0.5, 0.12, 0.03]])
+        assert self.lifted_past(above)[:, 2].max() > 0.19
+        assert len(self.lifted_past(beside))
+
+
 class TestHandOver:
     def test_presents_and_draws_back(self) -> None:
         goal = DeliveryGoal("hand_over", np.stack([shift(0.1, -0.25, 0.30)]), NOTHING)

@@ -103,9 +103,10 @@ class CollisionWorld:
         self._before_hand = ~np.isin(self._spheres.body, hand)
 
     def lifting(self) -> CollisionWorld:
-        """The same while the target is lifted: it is no longer where it was, and what it stood near does not count."""
-        world = self._without_target(-np.inf)
-        world.obstacles = self.obstacles.apart_from(self.target.points, self._held_apart_m)
+        """The same while the target is lifted: it is no longer where it was. What it stood near does not count, nor
+        what is amid it and no higher: more of the target, most likely, which its mask left out, or things in it."""
+        world, target, apart_m = self._without_target(-np.inf), self.target.points, self._held_apart_m
+        world.obstacles = self.obstacles.apart_from(target, apart_m).not_amid(target, apart_m)
         return world
 
     def carrying(self) -> CollisionWorld:

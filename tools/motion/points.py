@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.tools.depth_projection import voxel_downsample
@@ -38,6 +38,17 @@ class PointSet:
             return self
         near = cKDTree(points).query(self.points, distance_upper_bound=distance_m)[0]
         return PointSet(self.points[near > distance_m])
+
+    def not_amid(self, points: Array, margin_m: float) -> PointSet:
+        """Those outside of the convex outline of `points` (N, 3), seen from above, by more than `margin_m`, or higher
+        than all of them."""
+        if not len(self.points) or len(points) < 3:
+            return self
+        sides = ConvexHull(
+            points[:, :2], qhull_options="QJ"
+        ).equations  # (S, 3): outward normal, offset; QJ: thin things
+        outside = (self.points[:, :2] @ sides[:, :2].T + sides[:, 2] > margin_m).any(axis=1)
+        return PointSet(self.points[outside | (self.points[:, 2] > points[:, 2].max())])
 
     def touched(self, centres: Array, radii: Array) -> bool:
         """Is any point inside any of the spheres? centres: (N, 3). radii: (N,)."""
