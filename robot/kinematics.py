@@ -28,6 +28,7 @@ from affordagent.robot.model import (
 TABLE = "table"
 POSE_TOLERANCE = 1e-5  # metres and radians together
 JOINT_LIMIT_RAD = np.array([2, 2, 1, 2, 2, 2]) * np.pi
+_ROUNDING_RAD = 1e-9  # a joint so near its limit is at it
 TABLE_MARGIN_M = 0.05  # gaps to the table are reported from here on
 
 
@@ -171,7 +172,8 @@ class ArmKinematics:
 def unwrap(q: Array, near_q: Array) -> Array:
     """The same joint angles, each by whole turns as near to `near_q` as the joint limits allow."""
     q = near_q + (q - near_q + np.pi) % (2 * np.pi) - np.pi
-    return np.where(q > JOINT_LIMIT_RAD, q - 2 * np.pi, np.where(q < -JOINT_LIMIT_RAD, q + 2 * np.pi, q))
+    q = np.where(np.abs(q) > JOINT_LIMIT_RAD + _ROUNDING_RAD, q - 2 * np.pi * np.sign(q), q)
+    return np.where(np.abs(np.abs(q) - JOINT_LIMIT_RAD) < _ROUNDING_RAD, JOINT_LIMIT_RAD * np.sign(q), q)
 
 
 def within_limits(q: Array) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -99,6 +99,7 @@ class TestKinematics:
         arrays(float, 6, elements=st.floats(-3.1, 3.1)),
         arrays(float, 6, elements=st.floats(-1, 1)).map(lambda share: share * JOINT_LIMIT_RAD),
     )
+    @example(np.zeros(6), -0.875 * JOINT_LIMIT_RAD)
     def test_unwrap_takes_the_nearest_turn_within_the_limits(self, q: Array, near: Array) -> None:
         turns = q + 2 * np.pi * np.arange(-2, 3)[:, None]
         gaps = np.where(np.abs(turns) <= JOINT_LIMIT_RAD + 1e-9, np.abs(turns - near), np.inf)
