@@ -20,10 +20,7 @@ from numpy.typing import NDArray
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import Array, check_rigid
 from affordagent.core.types import PartCloud, RgbdFrame
-from affordagent.tools.grasping.antipodal import Candidates
-from affordagent.tools.grasping.completion import Surface
-from affordagent.tools.grasping.gripper import ParallelGripper
-from affordagent.tools.grasping.refine import refine, tips_of
+from affordagent.tools.grasping.refine import Refined, tips_of
 
 DEPTH_M = {"franka_panda": 0.10527314, "robotiq_2f_140": 0.195, "robotiq_2f_85": 0.12992}
 MOST_POINTS, MOST_GRASPS = 4096, 2000
@@ -33,7 +30,7 @@ MOST_BYTES = 16 * 2**20
 INSTALL = "pip install 'affordagent[graspgen]'"
 
 
-class GraspGenBackend:
+class GraspGenBackend(Refined):
     """The object's points are sent, in the base frame; of the grasps that come back those on the part are refined.
 
     url: "tcp://HOST:PORT". timeout_s: for grasps; HELLO_S at most for the first question, which asks for the gripper.
@@ -70,18 +67,6 @@ class GraspGenBackend:
         if name not in DEPTH_M:
             raise self._unavailable(f"grasps with {name!r}; start it for one of {', '.join(DEPTH_M)}")
         return str(name)
-
-    def candidates(
-        self,
-        frame: RgbdFrame | None,
-        cloud: PartCloud,
-        part: Surface,
-        gripper: ParallelGripper,
-        rng: np.random.Generator,
-    ) -> Candidates:
-        """See `backends.Backend`; also tool.unavailable where the server fails."""
-        T_base_tip, found = self.proposals(frame, cloud, rng)
-        return refine(T_base_tip, part, gripper, cloud.table_z_m, self.name, found)
 
     def proposals(self, frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator) -> tuple[Array, int]:
         """(G, 4, 4) fingertip poses on the object in the base frame (see `refine`), most confident first, and how many

@@ -14,11 +14,8 @@ from scipy.spatial import cKDTree
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.core.types import PartCloud, RgbdFrame
-from affordagent.tools.grasping.antipodal import Candidates
-from affordagent.tools.grasping.completion import Surface
 from affordagent.tools.grasping.file_format import tip_poses
-from affordagent.tools.grasping.gripper import ParallelGripper
-from affordagent.tools.grasping.refine import refine, tips_of
+from affordagent.tools.grasping.refine import Refined, tips_of
 
 if TYPE_CHECKING:
     from affordagent.tools.grasping.networks.contact_graspnet import ContactGraspNet
@@ -74,7 +71,7 @@ def _on_part(points: Array, cloud: PartCloud) -> NDArray[np.bool_]:
     return near
 
 
-class ContactGraspNetBackend:
+class ContactGraspNetBackend(Refined):
     """Contact-GraspNet with a user's weights (cgn-pytorch's `current.pth`, or its wheel).
 
     The network is asked at contacts spread over the scene and, more densely, over the part; it is given the base frame,
@@ -102,18 +99,6 @@ class ContactGraspNetBackend:
         LOG.warning(CGN_LICENCE)
         return network
 
-    def candidates(
-        self,
-        frame: RgbdFrame | None,
-        cloud: PartCloud,
-        part: Surface,
-        gripper: ParallelGripper,
-        rng: np.random.Generator,
-    ) -> Candidates:
-        """See `backends.Backend`."""
-        T_base_tip, found = self.proposals(frame, cloud, rng)
-        return refine(T_base_tip, part, gripper, cloud.table_z_m, self.name, found)
-
     def proposals(self, frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator) -> tuple[Array, int]:
         """(G, 4, 4) fingertip poses on the part in the base frame (see `refine`), most confident first, as the network
         says them, and how many contacts it was asked at."""
@@ -137,7 +122,7 @@ class ContactGraspNetBackend:
         return tips_of(T_hand, PANDA_TIP_M), len(contacts)
 
 
-class GraspNetBaselineBackend:
+class GraspNetBaselineBackend(Refined):
     """graspnet-baseline with a user's weights (`checkpoint-rs.tar`, `checkpoint-kn.tar`), on the camera's own points.
 
     Its seeds are spread over the scene: of its grasps those are kept whose point is on the part.
@@ -163,18 +148,6 @@ class GraspNetBaselineBackend:
         network = load_graspnet(self.weights)
         LOG.warning(BASELINE_LICENCE)
         return network
-
-    def candidates(
-        self,
-        frame: RgbdFrame | None,
-        cloud: PartCloud,
-        part: Surface,
-        gripper: ParallelGripper,
-        rng: np.random.Generator,
-    ) -> Candidates:
-        """See `backends.Backend`."""
-        T_base_tip, found = self.proposals(frame, cloud, rng)
-        return refine(T_base_tip, part, gripper, cloud.table_z_m, self.name, found)
 
     def proposals(self, frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator) -> tuple[Array, int]:
         """(G, 4, 4) fingertip poses on the part in the base frame (see `refine`), most confident first, as the network

@@ -8,12 +8,14 @@ fingers.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import numpy as np
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
+from affordagent.core.types import PartCloud, RgbdFrame
 from affordagent.tools.grasping.antipodal import (
     FRICTION,
     MIN_WIDTH_M,
@@ -33,6 +35,28 @@ BEHIND_TIP_M, PAST_TIP_M = 0.03, 0.006  # part of the fingers that may hold some
 REACH_M = 0.055  # half of the widest opening of the hands that networks were trained with
 MAX_TURN_DEG = 12.0
 FACING = 0.6  # cosine to the closing axis from which a piece of surface counts as facing a finger
+
+
+class Refined(ABC):
+    """The half that all learned backends share: what they propose is refined on the part."""
+
+    name: str
+
+    @abstractmethod
+    def proposals(self, frame: RgbdFrame | None, cloud: PartCloud, rng: np.random.Generator) -> tuple[Array, int]:
+        """(G, 4, 4) fingertip poses in the base frame, see `refine`, most confident first; and how many were seen."""
+
+    def candidates(
+        self,
+        frame: RgbdFrame | None,
+        cloud: PartCloud,
+        part: Surface,
+        gripper: ParallelGripper,
+        rng: np.random.Generator,
+    ) -> Candidates:
+        """See `backends.Backend`; also tool.unavailable where there is nothing to ask, or it fails."""
+        T_base_tip, found = self.proposals(frame, cloud, rng)
+        return refine(T_base_tip, part, gripper, cloud.table_z_m, self.name, found)
 
 
 def refine(
