@@ -39,5 +39,15 @@ def real_frames() -> Path:
 @pytest.fixture(scope="session")
 def loopback() -> str:
     """A loopback address of this process's own: the ports of a controller are fixed, so its address must differ."""
+    return _address(1)
+
+
+@pytest.fixture(scope="session")
+def second_loopback() -> str:
+    """For a test with an emulator of its own beside the one at `loopback`."""
+    return _address(128)
+
+
+def _address(first: int) -> str:
     pid = os.getpid()
-    return f"127.{1 + (pid >> 16)}.{pid >> 8 & 255}.{1 + pid % 254}"
+    return f"127.{first + (pid >> 16)}.{pid >> 8 & 255}.{1 + (pid & 255) % 254}"

@@ -392,8 +392,8 @@ def test_the_clock_runs_and_never_bursts(emulator):
     assert 0.2 < ran_s < 2.02 * (end_s - begin_s)
 
 
-def test_it_ends_with_its_parent(loopback):
-    host = loopback.rsplit(".", 1)[0] + ".254"
+def test_it_ends_with_its_parent(second_loopback):
+    host = second_loopback
     script = (
         "import sys, time\nfrom affordagent.robot.emulator.process import start_emulator\n"
         f"emulator = start_emulator({host!r})\nprint(emulator.pid, flush=True)\ntime.sleep(60)"
@@ -410,8 +410,8 @@ def test_it_ends_with_its_parent(loopback):
     assert not alive(child)
 
 
-def test_the_command_says_what_to_type_and_ends_with_ctrl_c(loopback):
-    host = loopback.rsplit(".", 1)[0] + ".252"
+def test_the_command_says_what_to_type_and_ends_with_ctrl_c(second_loopback):
+    host = second_loopback
     command = [sys.executable, "-m", "affordagent.agent.cli", "emulator", "--host", host, "--plain", "--model", "UR10"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -448,10 +448,10 @@ def alive(pid):
 
 
 @pytest.mark.parametrize(("model", "version"), [("UR5e", "5.11"), ("UR5", "3.15")])
-def test_ur_rtde_drives_it(loopback, model, version):
+def test_ur_rtde_drives_it(second_loopback, model, version):
     """The client runs in a process of its own: it may hang or crash."""
     pytest.importorskip("rtde_control")
-    host = loopback.rsplit(".", 1)[0] + ".253"
+    host = second_loopback
     with start_emulator(host, model=model, version=version) as emulator:
         done = subprocess.run(
             [sys.executable, str(CLIENT), host], capture_output=True, text=True, timeout=60, env={**os.environ}

@@ -185,9 +185,8 @@ def test_an_e_series_arm_moves_and_grips(arm, admin):
     move_and_grip(arm, admin)
 
 
-def test_a_cb3_arm_moves_and_grips(loopback):
-    first, last = loopback.rsplit(".", 1)
-    host = f"{first}.{int(last) % 254 + 1}"
+def test_a_cb3_arm_moves_and_grips(second_loopback):
+    host = second_loopback
     config = Ur5Config(model="UR5", watchdog_hz=5.0)
     with start_emulator(host, model="UR5", version="3.15.4.0") as emulator:
         emulator.admin.place(READY_Q.tolist())
@@ -510,10 +509,9 @@ def test_nobody_there():
 
 
 @pytest.mark.slow
-def test_a_controller_that_says_nothing(loopback):
+def test_a_controller_that_says_nothing(second_loopback):
     """It accepts the connection and then hangs, as does the client: the kernel ends the worker."""
-    first, last = loopback.rsplit(".", 1)
-    host = f"{first}.{int(last) % 253 + 2}"
+    host = second_loopback
     with closing(Board()) as board, socket.create_server((host, 30004)), pytest.raises(WorkerLost, match="hung"):
         Link(host, board, outputs=False)
 

@@ -77,10 +77,12 @@ class AdminConnection(LineConnection):
 
     def _fault(self, request: dict[str, Any]) -> dict[str, Any]:
         self._server.faults.set(request["name"], bool(request.get("on", True)), request)
+        self._server.apply_link()  # before the answer: who asked may connect at once
         return {"t": self._c.t}
 
     def _clear(self) -> dict[str, Any]:
         self._server.faults.clear()
+        self._server.apply_link()
         return {"t": self._c.t}
 
     def _place(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class Server:
     # ---- sockets --------------------------------------------------------------------------------------------------
 
     def _serve(self, timeout_s: float) -> None:
-        self._apply_link()
+        self.apply_link()
         live = {c.sock: c for service, c in self._connections if service == "admin" or not self.link.stalled}
         doors = {
             listener: PORTS[port]
@@ -128,7 +128,7 @@ class Server:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections.append((service, self._make[service](sock)))
 
-    def _apply_link(self) -> None:
+    def apply_link(self) -> None:
         """Close what the link's faults close, and listen where they no longer do."""
         closed = self.link.refused | self.link.dropped
         self.link.dropped.clear()
