@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,7 @@ def _resume(args: argparse.Namespace) -> int:
 @contextmanager
 def _session(
     settings: Settings, args: argparse.Namespace, console: Console
-) -> Iterator[tuple[Session, dict[str, Callable[..., Any]]]]:
+) -> Iterator[tuple[Session, dict[str, Any]]]:
     """An open session, and what it calls while it runs a command, as keyword arguments."""
     from affordagent.agent.session import Session
 

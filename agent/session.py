@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError, Refused, StageFailure
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, StageRecord
-from affordagent.graphs.state import GraspState, Grounder, Workbench
+from affordagent.graphs.state import GraspState, Grounder, Stage, Workbench
 from affordagent.robot.interface import Cell
 from affordagent.robot.ur5.commander import Commander
 from affordagent.robot.ur5.dashboard import Dashboard
@@ -137,12 +137,14 @@ class Session:
         on_stage: Callable[[str], None] = lambda stage: None,
         on_record: Callable[[StageRecord], None] = lambda record: None,
         ask: Ask = lambda question: False,
+        swaps: Mapping[str, Stage] | None = None,
     ) -> RunResult:
         """Carry one command through the graph. Nothing is raised for what goes wrong in a stage: the result says it.
 
         Args:
             on_stage, on_record: called when a stage starts and when it ends.
             ask: answers the question before a motion; the default declines.
+            swaps: nodes of the graph that do something else than usual; only in a simulated cell.
 
         Raises:
             StageFailure: ("execute", "execution.interrupted"): a run of this arm was cut off in motion, and has been
@@ -154,7 +156,7 @@ class Session:
         store = RunStore(folder)
         settings = self.settings.model_dump(mode="json")
         store.event("start", run=folder.name, command=command, settings=settings, versions=versions())
-        with open_graph(self.workbench(store, on_stage, on_record), folder.name) as run:
+        with open_graph(self.workbench(store, on_stage, on_record, swaps), folder.name) as run:
             state = run.carry_on(GraspState(command=command), ask)
             return write_result(store, command, self.settings, state)
 
@@ -202,8 +204,11 @@ class Session:
         store: RunStore,
         on_stage: Callable[[str], None] = lambda stage: None,
         on_record: Callable[[StageRecord], None] = lambda record: None,
+        swaps: Mapping[str, Stage] | None = None,
     ) -> Workbench:
         """The tools, the cell and the settings as the graph's nodes want them."""
+        if swaps and self.cell.is_hardware:
+            raise AffordAgentError("faults and repairs are for simulated cells: this one is real")
         from affordagent.robot.kinematics import ArmKinematics
         from affordagent.robot.safety import SafeArm
 
@@ -227,4 +232,5 @@ class Session:
             seed=settings.seed,
             on_stage=on_stage,
             on_record=on_record,
+            swaps=swaps or {},
         )

@@ -24,4 +24,4 @@ def make_graph() -> CompiledStateGraph:
 
 def mermaid() -> str:
     """The pipeline as a mermaid diagram, drawn from the compiled graph itself."""
-    return build(SimpleNamespace()).get_graph().draw_mermaid()  # type: ignore[arg-type]  # no node runs here
+    return build(SimpleNamespace(swaps={})).get_graph().draw_mermaid()  # type: ignore[arg-type]  # no node runs here

@@ -9,8 +9,7 @@ import numpy as np
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import Delivery, DeliveryGoal, Destination, FunctionalQuery, GraspPlan, PartMask
-from affordagent.graphs.stages import Done
-from affordagent.graphs.state import GraspState, Workbench
+from affordagent.graphs.state import Done, GraspState, Workbench
 from affordagent.robot.arms import ArmName
 from affordagent.robot.interface import ArmState
 from affordagent.tools import delivery, destination, handle_free

@@ -9,24 +9,27 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from affordagent.graphs import delivering, grounding, moving, stages
-from affordagent.graphs.state import GraspState, Workbench
+from affordagent.graphs.state import GraspState, Stage, Workbench
 
 
 def build(bench: Workbench, checkpointer: BaseCheckpointSaver | None = None) -> CompiledStateGraph:
     """The graph over one workbench. A checkpointer is needed where motion must be confirmed."""
     graph = StateGraph(GraspState)
 
-    graph.add_node("understand", stages.node(bench, "understand", stages.understand))
-    graph.add_node("look", stages.node(bench, "look", stages.look))
-    graph.add_node("ground", stages.node(bench, "ground", grounding.ground))
-    graph.add_node("ground_again", stages.node(bench, "ground", grounding.ground_again))
-    graph.add_node("find_destination", stages.node(bench, "ground", delivering.find_destination))
-    graph.add_node("lift", stages.node(bench, "lift", stages.lift))
-    graph.add_node("propose", stages.node(bench, "propose", stages.propose))
-    graph.add_node("plan", stages.node(bench, "plan", moving.plan))
-    graph.add_node("confirm", stages.node(bench, "confirm", moving.confirm))
-    graph.add_node("execute", stages.node(bench, "execute", moving.execute))
-    graph.add_node("verify", stages.node(bench, "verify", moving.verify))
+    def add(name: str, stage: Stage, recorded_as: str | None = None) -> None:
+        graph.add_node(name, stages.node(bench, recorded_as or name, bench.swaps.get(name, stage)))
+
+    add("understand", stages.understand)
+    add("look", stages.look)
+    add("ground", grounding.ground)
+    add("ground_again", grounding.ground_again, recorded_as="ground")
+    add("find_destination", delivering.find_destination, recorded_as="ground")
+    add("lift", stages.lift)
+    add("propose", stages.propose)
+    add("plan", moving.plan)
+    add("confirm", moving.confirm)
+    add("execute", moving.execute)
+    add("verify", moving.verify)
 
     graph.add_edge(START, "understand")
     graph.add_conditional_edges("understand", unless_ended("look"), ["look", END])

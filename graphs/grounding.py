@@ -7,8 +7,7 @@ from typing import Any
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import FunctionalQuery, PartMask
-from affordagent.graphs.stages import Done
-from affordagent.graphs.state import GraspState, Grounder, Workbench
+from affordagent.graphs.state import Done, GraspState, Grounder, Workbench
 from affordagent.tools.second_opinion import Decision, Doubt, Opinion, absent, decide, opinion_of
 
 

@@ -13,8 +13,8 @@ from affordagent.core.errors import Refused, StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import DeliveryGoal, GraspPlan, GraspSet, JointTrajectory
 from affordagent.graphs.delivering import check_can_feel, delivery_goal, said, slow_near_person
-from affordagent.graphs.stages import Done, held_after_all
-from affordagent.graphs.state import GraspState, Workbench
+from affordagent.graphs.stages import held_after_all
+from affordagent.graphs.state import Done, GraspState, Workbench
 from affordagent.robot.interface import ArmState
 from affordagent.robot.safety import SafeArm
 

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import as_plain
 from affordagent.core.types import GraspSet, OutcomeName, PartCloud, StageRecord, StageStatus
-from affordagent.graphs.state import GraspState, Workbench
+from affordagent.graphs.state import Done, GraspState, Stage, Workbench
 from affordagent.tools.grasping.antipodal import Antipodal
 from affordagent.tools.grasping.backends import Backend
 
 BEST_SHOWN = 3  # grasps whose score terms are in the record
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a stage says when it worked: a line for people, evidence for the record, changes of the state."""
-
-    message: str
-    evidence: dict[str, Any] = field(default_factory=dict)
-    update: GraspState = field(default_factory=lambda: GraspState())
-
-
-Stage = Callable[[Workbench, GraspState], Done]
 
 
 def node(bench: Workbench, name: str, stage: Stage) -> Any:

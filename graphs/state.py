@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol, TypedDict
 
@@ -45,7 +45,8 @@ class Workbench:
     """The handles and settings that the nodes use; made once for a run by `agent.session`.
 
     arm: the cell's, under the safety layer; all commands go through it. arm_model: which one it is.
-    dry_run: the plan is the result, the arm is only read. stopped: has a person stopped the run?
+    dry_run: the plan is the result, the arm is only read. stopped: has a person stopped the run? swaps: nodes that do
+    something else than usual, by name: faults and repairs of an evaluation, simulated cells only.
     """
 
     cell: Cell
@@ -66,3 +67,16 @@ class Workbench:
     hand_over: HandOver = field(default_factory=HandOver)
     stopped: Callable[[], bool] = lambda: False
     grasp_backend: Backend = field(default_factory=Antipodal)
+    swaps: Mapping[str, Stage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a stage says when it worked: a line for people, evidence for the record, changes of the state."""
+
+    message: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    update: GraspState = field(default_factory=lambda: GraspState())
+
+
+Stage = Callable[[Workbench, GraspState], Done]
