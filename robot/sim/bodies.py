@@ -23,6 +23,7 @@ GLOSS = {  # specular, shininess
     "paper": (0.05, 0.1),
     "skin": (0.2, 0.3),
 }
+_SPRING_DAMPING_N_S_M = 5.0
 OBJECT_FRICTION = (0.8, 0.005, 0.001)  # sliding, torsional (m), rolling (m); the pads override it by priority
 GEOM_TYPES = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
@@ -99,6 +100,36 @@ def add_colliders(body: mujoco.MjsBody, name: str, obj: HouseholdObject) -> None
             friction=OBJECT_FRICTION,
             group=COLLIDER_GROUP,
         )
+
+
+def press_joint(name: str, part: str) -> str:
+    """The joint of a part that gives way, in metres: 0 at rest, negative when pressed."""
+    return f"{name}/{part}/press"
+
+
+def add_object(
+    spec: mujoco.MjSpec, name: str, obj: HouseholdObject, T_base_object: Array, rng: np.random.Generator
+) -> None:
+    """The object as a body of its own: loose, or standing fast with the parts that can be pressed."""
+    body = spec.worldbody.add_body(name=name, pos=T_base_object[:3, 3], quat=quaternion(T_base_object[:3, :3]))
+    if not obj.fixed:
+        body.add_freejoint(name=f"{name}/free")
+    rest = obj.only([part for part in obj.parts if part not in obj.springs]) if obj.springs else obj
+    add_visuals(spec, body, name, rest, rng)
+    add_colliders(body, name, rest)
+    for part, spring in obj.springs.items():
+        pressed = body.add_body(name=f"{name}/{part}")
+        pressed.add_joint(
+            name=press_joint(name, part),
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=[0, 0, 1],
+            limited=mujoco.mjtLimited.mjLIMITED_TRUE,
+            range=[-spring.travel_m, 0],
+            stiffness=[spring.stiffness_n_m, 0, 0],
+            damping=[_SPRING_DAMPING_N_S_M, 0, 0],
+        )
+        add_visuals(spec, pressed, name, obj.only([part]), rng)
+        add_colliders(pressed, name, obj.only([part]))
 
 
 def split_name(geom_name: str) -> tuple[str, str] | None:

@@ -51,7 +51,7 @@ class SimCell:
         self.gold: Gold | None = None
         self.frames: list[NDArray[np.uint8]] = []
         self._noise = SensorNoise() if noise else None
-        self._rng = np.random.default_rng(seed)
+        self._seed, self._rng = seed, np.random.default_rng(seed)
         self._record = record
         self.model = build_spec(scene).compile()
         self.data = mujoco.MjData(self.model)
@@ -94,6 +94,11 @@ class SimCell:
     def look(self) -> RgbdFrame:
         self._view.remember(self.data.qpos)
         return self._view.look(self.name, self._noise, self._rng)
+
+    def look_again(self) -> RgbdFrame:
+        """As `look`; the truth goes on to speak of the last `look`, whose noise does not depend on this one."""
+        with self._view.at(self.data.qpos) as now:
+            return now.look(self.name, self._noise, np.random.default_rng([self._seed, 1]))
 
     def judge(
         self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery, destination_mask: Mask | None = None

@@ -18,7 +18,7 @@ from affordagent.core.errors import AffordAgentError
 from affordagent.core.geometry import Array, look_at
 from affordagent.robot.arms import ArmName
 from affordagent.robot.model import PREFIX, attach_arm, set_physics
-from affordagent.robot.sim.bodies import add_colliders, add_object_materials, add_visuals, quaternion
+from affordagent.robot.sim.bodies import add_object, add_object_materials, quaternion
 from affordagent.robot.sim.objects.model import HouseholdObject
 from affordagent.robot.sim.placement import place
 from affordagent.robot.sim.textures import TableKind, add_material, table_image
@@ -143,7 +143,7 @@ def _choose_categories(recipe: SceneRecipe, rng: np.random.Generator) -> list[st
     return chosen
 
 
-def _make_objects(categories: list[str], rng: np.random.Generator) -> list[HouseholdObject]:
+def make_objects(categories: list[str], rng: np.random.Generator) -> list[HouseholdObject]:
     """One instance each; a category's second instance has another colour word."""
     from affordagent.robot.sim.objects import library
 
@@ -187,7 +187,7 @@ def sample_scene(name: str, seed: int, camera: CameraPose | None = None) -> Scen
         raise AffordAgentError(f"no scene is called {name!r}; there are: {', '.join(SCENES)}")
     rng = np.random.default_rng([seed, list(SCENES).index(name)])
     recipe = SCENES[name]
-    objects = _make_objects(_choose_categories(recipe, rng), rng)
+    objects = make_objects(_choose_categories(recipe, rng), rng)
     return arrange(objects, rng, name, seed, camera)
 
 
@@ -263,7 +263,7 @@ def build_spec(
     shadow_size: int = 2048,
     arm: ArmName = "UR5e",
 ) -> mujoco.MjSpec:
-    """The scene as a MuJoCo model to compile: room, free objects, cameras "look" and "overview", the arm.
+    """The scene as a MuJoCo model to compile: room, objects, cameras "look" and "overview", the arm.
 
     arm_faces: triangles of each of the arm's visual meshes (None: all of them). samples, shadow_size: render quality.
     arm: which one, see `robot.model`.
@@ -278,11 +278,7 @@ def build_spec(
     add_camera(spec, LOOK_CAMERA, scene.camera)
     add_camera(spec, OVERVIEW_CAMERA, CameraPose((1.5, -1.15, 0.95), (0.3, 0.0, 0.15), 42.0))
     for placed in scene.objects:
-        T = placed.T_base_object
-        body = spec.worldbody.add_body(name=placed.name, pos=T[:3, 3], quat=quaternion(T[:3, :3]))
-        body.add_freejoint(name=f"{placed.name}/free")
-        add_visuals(spec, body, placed.name, placed.obj, rng)
-        add_colliders(body, placed.name, placed.obj)
+        add_object(spec, placed.name, placed.obj, placed.T_base_object, rng)
     if with_arm:
         attach_arm(spec, arm_faces, arm)
         # a stretched link's collider may reach into the table, over which this one only turns

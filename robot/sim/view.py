@@ -4,6 +4,8 @@ emulated controller, which knows only the state that the emulator sends."""
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -77,6 +79,16 @@ class SceneView:
             raise ValueError(f"a state of {np.shape(qpos)}, the scene {self.scene.name} has ({self.model.nq},)")
         self._data.qpos[:] = qpos
         mujoco.mj_forward(self.model, self._data)
+
+    @contextmanager
+    def at(self, qpos: Array) -> Iterator[SceneView]:
+        """For a moment, another state."""
+        before = self._data.qpos.copy()
+        self.remember(qpos)
+        try:
+            yield self
+        finally:
+            self.remember(before)
 
     def look(self, source: str, noise: SensorNoise | None = None, rng: np.random.Generator | None = None) -> RgbdFrame:
         """The camera's picture of the state. noise: of the depth sensor, drawn from `rng`."""

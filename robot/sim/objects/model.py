@@ -6,7 +6,8 @@ exact part labels; colliders carry the same part names, so contacts tell which p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +40,14 @@ class Collider:
     mass_kg: float
 
 
+@dataclass(frozen=True)
+class Spring:
+    """A part that gives way downwards by `travel_m` against a spring of `stiffness_n_m`."""
+
+    travel_m: float
+    stiffness_n_m: float
+
+
 @dataclass
 class HouseholdObject:
     """One instance of a category.
@@ -46,6 +55,7 @@ class HouseholdObject:
     part: name of the part to hold ("handle"), equal to the only part's name for things held anywhere ("body").
     colour: the colour word a person would use for the object as a whole.
     parameters: the sampled shape parameters, kept for the record.
+    fixed: it stands fast on the table. springs: parts of a fixed thing that can be pressed.
     """
 
     category: str
@@ -54,6 +64,13 @@ class HouseholdObject:
     parameters: dict[str, float] = field(default_factory=dict)
     visuals: list[Visual] = field(default_factory=list)
     colliders: list[Collider] = field(default_factory=list)
+    fixed: bool = False
+    springs: dict[str, Spring] = field(default_factory=dict)
+
+    def only(self, parts: Sequence[str]) -> HouseholdObject:
+        """The same thing with some of its parts."""
+        visuals = [v for v in self.visuals if v.part in parts]
+        return replace(self, visuals=visuals, colliders=[c for c in self.colliders if c.part in parts])
 
     @property
     def parts(self) -> list[str]:
