@@ -31,7 +31,8 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 class SimCell:
     """`robot.interface.Cell` in MuJoCo.
 
-    noise: RealSense-like depth noise and holes, drawn from `seed`. record: keep pictures of the motions for a video.
+    noise: RealSense-like depth noise and holes, or another sensor's, drawn from `seed`. record: keep pictures of the
+    motions for a video.
     hand_over: where the simulated person stands who takes what is held out, and pulls; None = nobody is there.
     gold: set by an evaluation that knows the right object and part; otherwise `judge` goes by the query.
     """
@@ -42,7 +43,7 @@ class SimCell:
         self,
         scene: Scene,
         *,
-        noise: bool = False,
+        noise: bool | SensorNoise = False,
         seed: int = 0,
         record: bool = False,
         hand_over: HandOver | None = None,
@@ -50,7 +51,7 @@ class SimCell:
         self.scene, self.name = scene, f"sim:{scene.name}-{scene.seed}"
         self.gold: Gold | None = None
         self.frames: list[NDArray[np.uint8]] = []
-        self._noise = SensorNoise() if noise else None
+        self._noise = noise if isinstance(noise, SensorNoise) else SensorNoise() if noise else None
         self._seed, self._rng = seed, np.random.default_rng(seed)
         self._record = record
         self.model = build_spec(scene).compile()
