@@ -7,10 +7,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from affordagent.agent import cli_calibrate, cli_data, cli_emulator, cli_eval, cli_grasps, cli_robot, cli_run, cli_vlm
 from affordagent.core.errors import AffordAgentError, StageFailure
+
+if TYPE_CHECKING:
+    from affordagent.agent.language.llm import Reader
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,6 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     understand.add_argument("text", nargs="?", help="the text")
     understand.add_argument("--file", type=Path, help="a text a line; one JSON object a line comes out")
     understand.add_argument("--json", action="store_true", help="print JSON")
+    understand.add_argument("--language", help=cli_run.LANGUAGE_HELP)
+    understand.add_argument("--settings", type=Path, help="TOML settings file (default: ./affordagent.toml if there)")
     understand.set_defaults(handler=_understand)
 
     scenes = commands.add_parser("scenes", help="list the scenes of the simulated cell")
@@ -63,12 +68,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _understand(args: argparse.Namespace) -> int:
-    from affordagent.agent.language.understand import understand
+    from affordagent.agent.language.llm import open_reader
+    from affordagent.agent.settings import Settings
 
     if (args.text is None) == (args.file is None):
         raise AffordAgentError("give one text, or --file with a text a line")
+    settings = Settings.load(args.settings, language=args.language)
+    reader = open_reader(settings.language, settings.language_within_s)
     if args.text is not None:
-        answer = _answer(understand, args.text)
+        answer = _answer(reader, args.text)
         print(json.dumps(answer) if args.json else _as_text(answer))
         return 1 if "error" in answer else 0
     try:
@@ -77,14 +85,14 @@ def _understand(args: argparse.Namespace) -> int:
         raise AffordAgentError(f"cannot read {args.file}: {error}") from error
     for line in lines:
         if line.strip():
-            print(json.dumps(_answer(understand, line)), flush=True)
+            print(json.dumps(_answer(reader, line)), flush=True)
     return 0
 
 
-def _answer(understand: Any, text: str) -> dict[str, Any]:
+def _answer(reader: Reader, text: str) -> dict[str, Any]:
     """The query as JSON; a text that cannot be understood gives its typed failure instead."""
     try:
-        return understand(text).model_dump()
+        return reader(text, None).model_dump()
     except StageFailure as failure:
         return {"text": text, "error": {"stage": failure.stage, "code": failure.code, "message": failure.message}}
 

@@ -29,6 +29,11 @@ CELL_HELP = (
     "PREFIX_color.png, _depth.png, _camera.json"
 )
 
+LANGUAGE_HELP = (
+    "who reads the command: offline (default, English), or URL,MODEL of an OpenAI-compatible server such as "
+    "http://127.0.0.1:11434/v1,qwen3, its key in AFFORDAGENT_LLM_KEY"
+)
+
 
 def add(commands: Any) -> None:
     run = commands.add_parser("run", help="carry out one command", epilog=EPILOG)
@@ -41,6 +46,7 @@ def add(commands: Any) -> None:
     run.add_argument("--vision-tower", type=Path, help="folder of the CLIP tower, for a published AffordanceVLM")
     run.add_argument("--fallback", help="who gives the second opinion: tabletop (default) or one of docs/perception.md")
     run.add_argument("--grasps", help="who proposes grasps: antipodal (default), contact-graspnet:FILE, npy:FILE, ...")
+    run.add_argument("--language", help=LANGUAGE_HELP)
     run.add_argument("--speed", type=float, help="share of the settings' speed limits to move at, above 0, at most 1")
     run.add_argument("--dry-run", action="store_true", default=None, help="everything but motion: ends as planned")
     run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
@@ -69,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
     from affordagent.agent.settings import Settings
     from affordagent.core.run_store import EVENTS_FILE
 
-    tools = ("vlm", "vision_tower", "fallback", "grasps")
+    tools = ("vlm", "vision_tower", "fallback", "grasps", "language")
     names = ("cell", "scene", "seed", "noise", *tools, "confirm", "dry_run", "speed")
     settings = Settings.load(args.settings, **{name: getattr(args, name) for name in names})
     folder = args.out or run_folder(Path("runs"), args.text)

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from affordagent.agent.graph_run import Ask, open_graph
 from affordagent.agent.results import RunResult, fields_of, result_of, versions, write_result
@@ -22,6 +26,9 @@ from affordagent.robot.interface import Cell
 from affordagent.robot.ur5.commander import Commander
 from affordagent.robot.ur5.dashboard import Dashboard
 from affordagent.tools.grasping.backends import Backend
+
+if TYPE_CHECKING:
+    from affordagent.agent.language.llm import Reader
 
 
 def open_cell(settings: Settings, record: bool = False) -> Cell:
@@ -58,18 +65,32 @@ class Tools:
     vision_tower: Path | None = None
     second_opinion: str = "tabletop"
     grasps: str = "antipodal"
+    language: str = "offline"
+    language_within_s: float = 20.0
 
-    def understand(self, text: str) -> FunctionalQuery:
-        from affordagent.agent.language.understand import understand
+    def understand(self, text: str, see: Callable[[], NDArray[np.uint8]] | None = None) -> FunctionalQuery:
+        """see: the camera's (H, W, 3) RGB picture of now, where the language model is to have it."""
+        return self.reader(text, see)
 
-        return understand(text)
+    @cached_property
+    def reader(self) -> Reader:
+        from affordagent.agent.language.llm import open_reader
+
+        return open_reader(self.language, self.language_within_s)
 
     def load(self) -> None:
         """Load all models now, so that the first command is as quick as the next."""
         self.grounder.load()  # first: it may be a server that is out of reach
-        self.understand("hand me the hammer")
+        self.load_language()
         self.fallback.load()
         self.grasp_backend.load()
+
+    def load_language(self) -> None:
+        """The offline rules, which stand in for a model that does not answer; the model itself is not asked."""
+        from affordagent.agent.language.understand import understand
+
+        _ = self.reader
+        understand("hand me the hammer")
 
     @cached_property
     def grounder(self) -> Grounder:
@@ -90,6 +111,11 @@ class Tools:
         return open_backend(self.grasps)
 
 
+def _tools(settings: Settings) -> Tools:
+    eyes_and_hands = (settings.vlm, settings.vision_tower, settings.fallback, settings.grasps)
+    return Tools(*eyes_and_hands, settings.language, settings.language_within_s)
+
+
 def run_folder(root: Path, command: str) -> Path:
     """A new folder name under `root`: time, then the first words of the command."""
     words = "-".join(re.findall(r"[a-z0-9]+", command.lower())[:6]) or "empty"
@@ -100,12 +126,15 @@ class Session:
     """`with Session(settings) as session: session.run("...")`. The cell is always disconnected at the end.
 
     A session that may move a real arm is the only one on this computer: entering it takes the arm's lock.
+    cell: to work in, where it is not the one that the settings name.
     """
 
-    def __init__(self, settings: Settings, tools: Tools | None = None, record: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, tools: Tools | None = None, record: bool = False, cell: Cell | None = None
+    ) -> None:
         self.settings = settings
-        self.tools = tools or Tools(settings.vlm, settings.vision_tower, settings.fallback, settings.grasps)
-        self.cell = open_cell(settings, record)
+        self.tools = tools or _tools(settings)
+        self.cell = cell or open_cell(settings, record)
         self._commander: Commander | None = None
 
     def __enter__(self) -> Session:
@@ -199,6 +228,9 @@ class Session:
             store.event("resume", found=left.summary)
             return write_result(store, left.command, self.settings, run.carry_on(first, ask))
 
+    def _picture(self) -> NDArray[np.uint8]:
+        return self.cell.look().color
+
     def workbench(
         self,
         store: RunStore,
@@ -219,7 +251,9 @@ class Session:
             arm=None if arm is None else SafeArm(arm, limits, ArmKinematics(settings.arm_model)),
             arm_model=settings.arm_model,
             store=store,
-            understand=self.tools.understand,
+            understand=partial(self.tools.understand, see=self._picture)
+            if settings.language_sees
+            else self.tools.understand,
             grounder=self.tools.grounder,
             fallback=self.tools.fallback,
             grasp_backend=self.tools.grasp_backend,

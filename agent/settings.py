@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -39,7 +40,7 @@ class Settings(BaseModel):
     fallback: str = Field(
         default="tabletop",
         min_length=1,
-        description="who gives the second opinion: tabletop | grounded-sam2[:DINO,SAM2] | "
+        description="who gives the second opinion: tabletop | none | grounded-sam2[:DINO,SAM2] | "
         "florence2[:FLORENCE[,SAM2]] | pointing:URL,MODEL[,SAM2] (an OpenAI-compatible API, its key in "
         "the environment as AFFORDAGENT_LLM_KEY); "
         "weights are folders or the hub's names in the local cache; see docs/perception.md",
@@ -49,6 +50,16 @@ class Settings(BaseModel):
         min_length=1,
         description="who proposes grasps: antipodal (needs no weights) | contact-graspnet:FILE | "
         "graspnet-baseline:FILE | graspgen:tcp://HOST:PORT | npy:FILE; see docs/grasp_backends.md",
+    )
+    language: str = Field(
+        default="offline",
+        min_length=1,
+        description="who reads commands: offline (English) | URL,MODEL of an OpenAI-compatible server (any language it "
+        "speaks), its key in the environment as AFFORDAGENT_LLM_KEY; see docs/language.md",
+    )
+    language_sees: bool = Field(default=False, description="show that model the camera's picture: for one with eyes")
+    language_within_s: float = Field(
+        default=20.0, gt=0, le=120, description="for its answer; after that the command is read offline"
     )
     sure_above: float = Field(
         default=0.6, ge=0, le=1, description="confidence from which the model's mask needs no second one"
@@ -68,6 +79,12 @@ class Settings(BaseModel):
     def arm_model(self) -> ArmName:
         """The arm that plans and checks are made for; the simulated one is a UR5e."""
         return self.ur5.model if self.cell.startswith("ur5:") else "UR5e"
+
+    @model_validator(mode="after")
+    def _only_a_model_sees(self) -> Settings:
+        if self.language_sees and self.language == "offline":
+            raise ValueError("language_sees = true needs a model that sees: language = URL,MODEL")
+        return self
 
     @model_validator(mode="after")
     def _limits_suit_the_arm(self) -> Settings:
@@ -90,9 +107,19 @@ class Settings(BaseModel):
         source = path or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
         try:
             values = tomllib.loads(source.read_text()) if source else {}
-            return cls.model_validate({**values, **{k: v for k, v in changes.items() if v is not None}})
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise AffordAgentError(f"cannot read the settings file {source}: {error}") from error
+        return cls.of({**values, **{k: v for k, v in changes.items() if v is not None}}, source)
+
+    @classmethod
+    def of(cls, values: Mapping[str, object], source: Path | None = None) -> Settings:
+        """Settings with these values, which came from `source`.
+
+        Raises:
+            AffordAgentError: unknown key, or a value out of range; the message names it.
+        """
+        try:
+            return cls.model_validate(values)
         except ValidationError as error:
             faults = "; ".join(
                 ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))))

@@ -67,6 +67,10 @@ class FunctionalQuery(BaseModel):
     destination: Destination | None = Field(default=None, description="of a place motion; null otherwise")
     needs_clarification: bool = False
     question: str | None = None
+    read_by: dict[str, Any] = Field(
+        default_factory=dict,
+        description="how the text was read: by which model, with which prompt, why not by it; empty = offline",
+    )
 
     @property
     def wants_motion(self) -> bool:

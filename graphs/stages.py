@@ -9,7 +9,7 @@ from typing import Any
 
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import as_plain
-from affordagent.core.types import GraspSet, OutcomeName, PartCloud, StageRecord, StageStatus
+from affordagent.core.types import FunctionalQuery, GraspSet, OutcomeName, PartCloud, StageRecord, StageStatus
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
 from affordagent.tools.grasping.antipodal import Antipodal
 from affordagent.tools.grasping.backends import Backend
@@ -74,21 +74,34 @@ def understand(bench: Workbench, state: GraspState) -> Done:
         raise Refused("understand", "language.stop", "Stopped: nothing is moving and nothing will.")
     if query.needs_clarification:
         question = query.question or "Which object do you mean?"
-        raise NeedsClarification("understand", "language.ambiguous", question, question=question)
+        raise NeedsClarification("understand", "language.ambiguous", question, question=question, **_reading(query))
     if query.intent == "refer_back":
         question = "I have no earlier object to refer back to. Which object do you mean?"
-        raise NeedsClarification("understand", "language.no_referent", question, question=question)
+        raise NeedsClarification("understand", "language.no_referent", question, question=question, **_reading(query))
     if not query.wants_motion:
-        raise Refused("understand", "language.no_motion_wanted", f"Not a wish for a motion ({query.intent}).")
+        message = f"Not a wish for a motion ({query.intent})."
+        raise Refused("understand", "language.no_motion_wanted", message, **_reading(query))
     named = [f"{c.name} {c.score:.2f}" for c in query.candidates[:3]]
     part = f" by its {query.part}" if query.part else ""
     message = f"{query.intent.replace('_', ' ')}: {', '.join(named)}{part}"
-    evidence: dict[str, Any] = {"candidates": named, "part": query.part}
+    if "unavailable" in query.read_by:
+        message += "; read offline, the language model had no good answer"
+    evidence: dict[str, Any] = {"candidates": named, "part": query.part, **_reading(query)}
     if query.destination is None:
         return Done(message, evidence)
     there = query.destination
     evidence["destination"] = there.model_dump()
     return Done(f"{message}, to be put {there.place}", evidence, {"places": True})
+
+
+def _reading(query: FunctionalQuery) -> dict[str, Any]:
+    """By which model the command was read, or why not by it, for the record."""
+    if not query.read_by:
+        return {}
+    return {
+        "read_by": query.read_by,
+        **({"note": "language.llm_unavailable"} if "unavailable" in query.read_by else {}),
+    }
 
 
 def look(bench: Workbench, state: GraspState) -> Done:

@@ -27,6 +27,8 @@ RETRIES = 2  # after a broken connection, 408, 409, 429 or 5xx; waits grow, and 
 ATTEMPTS = 2  # at an answer in the form that was asked for
 JPEG_QUALITY = 92
 MOST_SHOWN = 300  # characters of an answer in a message
+MOST_STARTS = 200  # places in an answer from which an object is looked for
+MOST_READ = 50_000  # characters of an answer that are looked at; no reply asked for here comes near it
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
@@ -55,7 +57,8 @@ class ChatModel:
             max_retries=retries,
             http_client=openai.DefaultHttpxClient(trust_env=not local),  # no proxy leads to this machine itself
         )
-        self._with_schema = True
+        # What a request carries besides; a server that does not take one of them is asked without it from then on.
+        self._wishes = {"response_format", "temperature"}
 
     def check(self) -> None:
         """Is the server there, and does it take the key?
@@ -104,21 +107,30 @@ class ChatModel:
         import openai
 
         try:
-            try:
-                answer = self._client.chat.completions.create(**self._request(messages, reply))
-            except openai.BadRequestError as error:
-                if not self._with_schema or "response_format" not in str(error):
-                    raise
-                self._with_schema = False  # this server cannot be held to a form: the prompt alone asks for it
-                answer = self._client.chat.completions.create(**self._request(messages, reply))
-        except (openai.APIError, ValueError) as error:
+            answer = self._answer(messages, reply)
+        except (openai.APIError, ValueError, RecursionError) as error:  # the body of an answer may be anything
             raise self._explained(error) from None
         choices = getattr(answer, "choices", None)
-        return (choices[0].message.content or "") if choices else ""
+        text = getattr(getattr(choices[0], "message", None), "content", None) if isinstance(choices, list) else None
+        return text if isinstance(text, str) else ""
+
+    def _answer(self, messages: list[dict[str, Any]], reply: type[BaseModel]) -> Any:
+        import openai
+
+        while True:
+            try:
+                return self._client.chat.completions.create(**self._request(messages, reply))
+            except openai.BadRequestError as error:
+                refused = {name for name in self._wishes if name in str(error)}
+                if not refused:
+                    raise
+                self._wishes -= refused  # without a form the prompt alone asks for it
 
     def _request(self, messages: list[dict[str, Any]], reply: type[BaseModel]) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self.model, "messages": messages}
-        if self._with_schema:
+        if "temperature" in self._wishes:
+            request["temperature"] = 0  # the same words are to mean the same again
+        if "response_format" in self._wishes:
             schema = {"name": reply.__name__, "strict": True, "schema": strict_schema(reply)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
         return request
@@ -149,15 +161,21 @@ def json_in(text: str) -> Any:
     """The JSON object in a model's answer, whatever stands around it: a fence, a sentence, its thoughts.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none; the answer is too long, or nested too deeply.
     """
+    if len(text) > MOST_READ:
+        raise ValueError(f"{len(text)} characters, {MOST_READ} at most")
     text = text.rsplit("</think>", 1)[-1]
     decoder, at = json.JSONDecoder(), text.find("{")
-    while at >= 0:
+    for _ in range(MOST_STARTS):
+        if at < 0:
+            break
         try:
             return decoder.raw_decode(text, at)[0]
         except json.JSONDecodeError:
             at = text.find("{", at + 1)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
     raise ValueError("no JSON object in it")
 
 

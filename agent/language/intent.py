@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from affordagent.agent.language.languages import says_stop
 from affordagent.core.types import Intent
 
 
@@ -129,7 +130,7 @@ _PLACE = re.compile(
 
 def non_motion(text: str) -> Intent | None:
     """ "stop", "refer_back", "question" or "none" for such sentences, None for those that may ask for an object."""
-    if _STOP.search(text) or _LATE_STOP.search(text):
+    if _STOP.search(text) or _LATE_STOP.search(text) or says_stop(text):
         return "stop"
     if _REFER_BACK.search(text):
         return "refer_back"

@@ -114,13 +114,17 @@ def _moves_something(rest: str) -> bool:
 
 
 def _destination(match: re.Match[str], relation: Relation | None) -> Destination:
-    words = match["noun"].split()
+    side = re.search(r"left|right", match["side"] or "")
+    return destination_of(match["noun"].split(), relation, side[0] if side else None)
+
+
+def destination_of(words: list[str], relation: Relation | None, side: str | None = None) -> Destination:
+    """The thing that `words` name, with its adjectives, as a destination. relation: None = as such things are used."""
     noun = " ".join(w for w in words if w not in _adjectives())
     noun = " ".join([*noun.split()[:-1], singular(noun.split()[-1])]) if noun else words[-1]
     attributes = details.adjectives(words)
-    side = re.search(r"left|right", match["side"] or "")
     if side:
-        attributes["position"] = side[0]
+        attributes["position"] = side
     last = noun.split()[-1]
     if last in ("left", "right"):
         return Destination(relation="on", words=TABLE, attributes={"position": last})

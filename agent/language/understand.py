@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from affordagent.agent.language import details, intent
+from affordagent.agent.language.languages import language_of
 from affordagent.agent.language.names import LIGHT, Mention, mentions
 from affordagent.agent.language.nouns import NounPhrase, moved_noun
 from affordagent.agent.language.places import is_for_me, is_purpose, placing_of, points
@@ -38,8 +39,9 @@ _THEN = re.compile(
     r"[,;.]?\s*\b(?:and then|then|afterwards|after that|and after|and afterwards|, later|next,)\b\s*,?\s*"
 )
 _PURPOSE = re.compile(r"\b(?:to|for|so that|so i can|because) (?!me\b|us\b|him\b|her\b|the (?:left|right)|anna\b)(.+)$")
-_QUESTIONS = {
-    "language": "I understand English only when I work offline. Could you say it in English?",
+QUESTIONS = {
+    "language": "I understand English only when I work offline. Could you say it in English, or set `language` to a "
+    "model that speaks yours?",
     "pointing": "I cannot see where you point. What is it called, or what is it for?",
     "flat": "Which object do you mean, or what do you want to do with it?",
     "where": "Where should it go? I can put it in, on or next to a thing, or on the table.",
@@ -65,7 +67,7 @@ def understand(text: str) -> FunctionalQuery:
     words = tokens(lower)
     kind = intent.non_motion(lower)
     if kind is None and not is_readable(lower, words) and not (ignored and not words):
-        return _unclear(cleaned, "none", "language", ignored)
+        return _unread(cleaned, words, ignored)
     lower = _joined(words)
     kind = kind or intent.non_motion(lower)
     if kind is not None:
@@ -78,7 +80,7 @@ def understand(text: str) -> FunctionalQuery:
         query = _request(cleaned, moved, ignored)
         return _placed(query.model_copy(update={"intent": "place", "destination": placing.destination}), moved)
     first, later = _first_and_later(lower)
-    return _handed_over(_nowhere(_request(cleaned, first, ignored + later), lower), lower)
+    return handed_over(_nowhere(_request(cleaned, first, ignored + later), lower), lower)
 
 
 def _placed(query: FunctionalQuery, moved: str) -> FunctionalQuery:
@@ -86,7 +88,7 @@ def _placed(query: FunctionalQuery, moved: str) -> FunctionalQuery:
     phrase = moved_noun(tokens(moved))
     if phrase is not None and not phrase.generic:
         return query
-    asked = {"needs_clarification": True, "question": _QUESTIONS["refer_back"], "category": None, "candidates": []}
+    asked = {"needs_clarification": True, "question": QUESTIONS["refer_back"], "category": None, "candidates": []}
     return query.model_copy(update=asked)
 
 
@@ -98,11 +100,11 @@ def _nowhere(query: FunctionalQuery, lower: str) -> FunctionalQuery:
         return query.model_copy(update={"intent": "pick"})
     if is_for_me(lower):
         return query.model_copy(update={"intent": "hand_over"})
-    question = _QUESTIONS["where_pointed" if points(lower) else "where"]
+    question = QUESTIONS["where_pointed" if points(lower) else "where"]
     return query.model_copy(update={"needs_clarification": True, "question": question})
 
 
-def _handed_over(query: FunctionalQuery, lower: str) -> FunctionalQuery:
+def handed_over(query: FunctionalQuery, lower: str) -> FunctionalQuery:
     """A thing with a handle that is sharp, or asked for safely, is held by the rest: the person takes the handle."""
     name = query.category or next((c.name for c in query.candidates), None)
     own = (catalogue() | lexicon())[name].part if name in catalogue() or name in lexicon() else None
@@ -205,7 +207,7 @@ def _by_function(
             attributes=attributes,
             constraints=constraints,
             needs_clarification=True,
-            question=_QUESTIONS["pointing" if {"that", "this", "there"} & set(words) else "flat"],
+            question=QUESTIONS["pointing" if {"that", "this", "there"} & set(words) else "flat"],
         )
     candidates = _functional_candidates(lower, words, found)
     if phrase is None and common["intent"] == "place":  # "put a hole in the wall" moves no object
@@ -218,7 +220,7 @@ def _by_function(
             attributes=attributes,
             constraints=constraints,
             needs_clarification=True,
-            question=_QUESTIONS["flat"],
+            question=QUESTIONS["flat"],
         )
     best = candidates[0]
     return FunctionalQuery(
@@ -388,11 +390,21 @@ def _without_motion(text: str, kind: Intent, lower: str, words: list[str], const
         attributes=_attributes(lower, words, len(words)),
         constraints=constraints,
         needs_clarification=True,
-        question=_QUESTIONS["refer_back"],
+        question=QUESTIONS["refer_back"],
+    )
+
+
+def _unread(text: str, words: list[str], constraints: list[str]) -> FunctionalQuery:
+    """Another language, or none at all: never a guess."""
+    query = _unclear(text, "none", "language", constraints)
+    language = language_of(text, words)
+    looks = f"This looks like {language} to me. " if language else ""
+    return query.model_copy(
+        update={"question": f"{looks}{query.question}", "read_by": {"not_english": language or "?"}}
     )
 
 
 def _unclear(text: str, kind: Intent, question: str, constraints: list[str]) -> FunctionalQuery:
     return FunctionalQuery(
-        text=text, intent=kind, constraints=constraints, needs_clarification=True, question=_QUESTIONS[question]
+        text=text, intent=kind, constraints=constraints, needs_clarification=True, question=QUESTIONS[question]
     )

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from rapidfuzz.distance import OSA
 
+from affordagent.agent.language.languages import FOREIGN
 from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import StageFailure
 from affordagent.core.lexicon import lexicon as things
@@ -46,12 +47,6 @@ _ENGLISH = frozenset(
     " those please give hand pass bring get take grab pick put place need want something thing what which who how where"
     " when why can could would will one other not no yes up down over here there do does have has be are was".split()
 )
-_FOREIGN = frozenset(
-    "gib mir bitte den dem der das ein eine einen ich und nicht ist zum hol nimm reich moi le la les un une des donne"
-    " donnez prends je du avec pour dame el los las una por favor quiero necesito dammi mi il lo gli per piacere prendi"
-    " voglio me dê o os uma preciso por pega geef mij het een alsjeblieft ik wil och ge mig jag vill daj mi proszę"
-    " marteau martillo martello tasse taza tazza".split()
-) - {"me", "o"}
 
 
 def clean(text: str) -> str:
@@ -149,7 +144,7 @@ def is_readable(text: str, words: list[str]) -> bool:
     if not letters or sum("LATIN" in unicodedata.name(c, "") for c in letters) < 0.7 * len(letters):
         return False
     plain = [w for w in words if w[0] not in PUNCTUATION and not w.isdigit()]
-    foreign, native = sum(w in _FOREIGN for w in plain), sum(w in _ENGLISH for w in plain)
+    foreign, native = sum(w in FOREIGN for w in plain), sum(w in _ENGLISH for w in plain)
     if foreign > native:
         return False
     known = sum(w in english() or w.rstrip("s") in english() or "'" in w or "-" in w for w in plain)
