@@ -83,26 +83,31 @@ class Trial:
 
     @cached_property
     def scene(self) -> Scene:
-        """The target is the first object.
+        """The target is the first object."""
+        return scene_around(self.instance.category, self.instance.seed, self.scene_seed)
 
-        Raises:
-            AffordAgentError: none of ATTEMPTS draws of other things fits on the table.
-        """
-        from affordagent.robot.sim.objects import library
-        from affordagent.robot.sim.scene import TEST_SEEDS, arrange
 
-        target = library.make(self.instance.category, self.instance.seed)
-        rng = np.random.default_rng([self.scene_seed, *self.instance.category.encode()])
-        pool = [c for c in library.CATEGORIES if c != self.instance.category]
-        for attempt in range(ATTEMPTS):
-            chosen = rng.choice(pool, OTHERS, replace=False)
-            others = [library.make(str(c), int(rng.integers(TEST_SEEDS.start, TEST_SEEDS.stop))) for c in chosen]
-            try:
-                return arrange([target, *others], rng, "instances", self.scene_seed)
-            except AffordAgentError:
-                if attempt == ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+def scene_around(category: str, instance_seed: int, scene_seed: int, name: str = "instances") -> Scene:
+    """`library.make(category, instance_seed)`, the first object, among OTHERS of other categories.
+
+    Raises:
+        AffordAgentError: none of ATTEMPTS draws of other things fits on the table.
+    """
+    from affordagent.robot.sim.objects import library
+    from affordagent.robot.sim.scene import TEST_SEEDS, arrange
+
+    target = library.make(category, instance_seed)
+    rng = np.random.default_rng([scene_seed, *category.encode()])
+    pool = [c for c in library.CATEGORIES if c != category]
+    for attempt in range(ATTEMPTS):
+        chosen = rng.choice(pool, OTHERS, replace=False)
+        others = [library.make(str(c), int(rng.integers(TEST_SEEDS.start, TEST_SEEDS.stop))) for c in chosen]
+        try:
+            return arrange([target, *others], rng, name, scene_seed)
+        except AffordAgentError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def trials(

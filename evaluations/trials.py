@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from affordagent.core.jsonl import append_line, read_lines
+from affordagent.evaluations.workers import Keyed, process_pool, ray_pool, work_through
 
 Row = dict[str, Any]
-
-
-class Keyed(Protocol):
-    """key: the trial's name, equal for equal trials."""
-
-    @property
-    def key(self) -> str: ...
-
-
 Trial = TypeVar("Trial", bound=Keyed)
 
 
@@ -27,24 +17,30 @@ def run_trials(
     trials: Sequence[Trial],
     log: Path,
     work: Callable[[Trial], Row],
-    workers: int = 1,
+    workers: int | None = 1,
     on_row: Callable[[Row], None] = lambda row: None,
+    ray: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
     """The rows of all trials in their order, each with its "key".
 
-    Rows found in `log` (JSONL) are kept; the other trials run in `workers` fresh processes, and each row is appended
-    when it is there. work: picklable. on_row: called with every new row.
+    Rows found in `log` (JSONL) are kept; the other trials run in `workers` fresh processes, and each row is on the disk
+    before `on_row` is called with it. work: picklable. ray: address of a Ray cluster that takes the place of the
+    processes, see `workers.ray_pool`. say: told when Ctrl-C waits for what is in flight.
+
+    Raises:
+        AffordAgentError: some trials raised, after all others have been run.
+        KeyboardInterrupt: after Ctrl-C; the rows so far are kept.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    lines = log.read_text().splitlines() if log.is_file() else []
-    rows = {row["key"]: row for row in map(json.loads, lines)}
+    rows = {row["key"]: row for row in read_lines(log)}
     waiting = [trial for trial in trials if trial.key not in rows]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, log.open("a") as file:
-        for future in as_completed([pool.submit(work, trial) for trial in waiting]):
-            row = future.result()
-            rows[row["key"]] = row
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            on_row(row)
+
+    def keep(row: Row) -> None:
+        append_line(log, row)
+        rows[row["key"]] = row
+        on_row(row)
+
+    if waiting:
+        with process_pool(workers or 1) if ray is None else ray_pool(ray, workers) as pool:
+            work_through(pool, work, waiting, keep, say)
     return [rows[trial.key] for trial in trials]

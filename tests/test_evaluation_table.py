@@ -20,6 +20,7 @@ from affordagent.evaluations.runner.table import append_row, read_rows, write_ta
 def a_row(key: str, **changes: Any) -> Any:
     row = {
         "key": key, "suite": "styles", "setting": "default", "scene": "mixed", "seed": 3, "repeat": 0, "noise": False,
+        "depth_sigma_m": None, "masks": "model", "thickness_m": 0.012,
         "command_id": key, "group": "g", "text": "pick up the mug", "style": "hard", "writer": None, "language": "en",
         "distance": None, "target": "mug_0", "category": "mug", "part": "handle", "seen": True, "expected": "grasp",
         "outcome": "failure", "success": False, "sensed_success": None, "sensed_code": None,

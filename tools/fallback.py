@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from affordagent.core.errors import AffordAgentError
+from affordagent.core.errors import AffordAgentError, StageFailure
+from affordagent.core.types import FunctionalQuery, PartMask, RgbdFrame, TableScene
 from affordagent.tools.detection import DINO
 from affordagent.tools.florence2 import FLORENCE, Florence2Tool
 from affordagent.tools.grounded_sam2 import GroundedSam2Tool
@@ -34,18 +35,31 @@ ROWS = {
     "pointing": Row(PointingTool, (2, 3), "pointing:URL,MODEL[,SAM2]"),
 }
 CHOICES = ", ".join(row.usage for row in ROWS.values())
+NONE = "none"
 
 
-def open_fallback(fallback: str = "tabletop") -> ZeroShotTool:
+class NoFallback:
+    """No second opinion: what the first tool says stands or falls alone."""
+
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    def find(self, frame: RgbdFrame, scene: TableScene, query: FunctionalQuery) -> list[PartMask]:
+        raise StageFailure("ground", "grounding.not_found", "the settings say fallback = none: nobody else is asked")
+
+
+def open_fallback(fallback: str = "tabletop") -> ZeroShotTool | NoFallback:
     """The tool that `fallback` names; its models are loaded, or its server asked, by `load`.
 
-    fallback: one of `CHOICES`. DINO, FLORENCE and SAM2 are folders of weights or the hub's names in the local cache, as
-    by default; DINO may be an original `.pth`, SAM2 one of Meta's `.pt`. URL is that of an OpenAI-compatible API, whose
-    key comes from the environment variable AFFORDAGENT_LLM_KEY.
+    fallback: one of `CHOICES`, or "none": nobody is asked. DINO, FLORENCE and SAM2 are folders of weights or the hub's
+    names in the local cache, as by default; DINO may be an original `.pth`, SAM2 one of Meta's `.pt`. URL is that of an
+    OpenAI-compatible API, whose key comes from the environment variable AFFORDAGENT_LLM_KEY.
 
     Raises:
         AffordAgentError: `fallback` is none of these.
     """
+    if fallback == NONE:
+        return NoFallback()
     row, places = row_of(fallback)
     return row.open(*places)
 

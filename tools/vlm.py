@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.tools.affordance_vlm import SHIPPED_CHECKPOINT, AffordanceTool
-from affordagent.tools.fallback import ZeroShotTool, is_zero_shot, open_fallback
+from affordagent.tools.fallback import NoFallback, ZeroShotTool, is_zero_shot, open_fallback
 from affordagent.tools.published_vlm import PublishedVlmTool
 from affordagent.tools.vlm_wire import Vlm
 
@@ -19,7 +19,7 @@ CHOICES = "mini, the folder of a checkpoint, http://HOST:PORT of `affordagent se
 
 def open_grounder(
     vlm: str = "mini", vision_tower: Path | None = None
-) -> AffordanceTool | PublishedVlmTool | ZeroShotTool:
+) -> AffordanceTool | PublishedVlmTool | ZeroShotTool | NoFallback:
     """The grounding tool for what `vlm` names; its model is loaded, or its server asked, by `load`.
 
     vlm: "mini", a folder with a mini or a published checkpoint (told apart by config.json), or a server's URL, whose

@@ -11,7 +11,9 @@ A row is a flat dict with the fields of `Row`; further fields are kept as they a
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
+
+from typing_extensions import TypedDict  # typing's own cannot be a pydantic field before Python 3.12
 
 EVALUATION, TRIALS, ATTRIBUTIONS, TABLE, RUNS = (
     "evaluation.json",
@@ -33,7 +35,10 @@ class FaultRecord(TypedDict):
 class Row(TypedDict):
     """One trial. success: by the truth, of what was expected; for "ask" and "refuse" the outcome decides. sensed_*:
     what the cell's sensors alone say. style: template, easy, hard, natural. distance: from the training texts, 0 to 1.
-    group: commands that mean the same share it. attribution: of `attributions.jsonl`, None where there is none."""
+    group: commands that mean the same share it. seen: the category has training pictures. masks: "model", or "truth"
+    where words and mask came from the simulator. depth_sigma_m: noise of the depth alone, at the middle of the table.
+    thickness_m: of the part to hold. cpu_s: by stage, and to "open" the cell. attribution: of `attributions.jsonl`,
+    None where there is none."""
 
     key: str
     suite: str
@@ -42,6 +47,8 @@ class Row(TypedDict):
     seed: int
     repeat: int
     noise: bool
+    depth_sigma_m: float | None
+    masks: str
     command_id: str
     group: str
     text: str
@@ -53,6 +60,7 @@ class Row(TypedDict):
     category: str | None
     part: str | None
     seen: bool
+    thickness_m: float | None
     expected: Literal["grasp", "ask", "refuse"]
     outcome: str
     success: bool
