@@ -29,7 +29,7 @@ def shifted(part: PartMask, scene: TableScene, rng: np.random.Generator) -> Part
     """Both masks moved by SHIFT_PX in some direction."""
     angle = rng.uniform(0, 2 * np.pi)
     move = np.array([[1, 0, SHIFT_PX * np.cos(angle)], [0, 1, SHIFT_PX * np.sin(angle)]])
-    return replace(part, mask=_warped(part.mask, move), object_mask=_warped(part.object_mask, move))
+    return replace(part, mask=warped(part.mask, move), object_mask=warped(part.object_mask, move))
 
 
 def blank(part: PartMask, scene: TableScene, rng: np.random.Generator) -> PartMask:
@@ -45,14 +45,14 @@ def wrong_object(part: PartMask, scene: TableScene, rng: np.random.Generator) ->
     if np.array_equal(part.mask, part.object_mask):
         return replace(part, mask=other, object_mask=other)
     share = float(part.mask.sum() / part.object_mask.sum())
-    return replace(part, mask=_end_of(other, share), object_mask=other)
+    return replace(part, mask=end_of(other, share), object_mask=other)
 
 
 def split(part: PartMask, scene: TableScene, rng: np.random.Generator) -> PartMask:
     """Half of the part is marked on another place of the picture."""
-    half = _end_of(part.mask, 0.5)
+    half = end_of(part.mask, 0.5)
     away = -1 if np.flatnonzero(part.mask.any(0)).mean() > part.mask.shape[1] / 2 else 1
-    far = _warped(part.mask & ~half, np.array([[1.0, 0, away * 2 * SHIFT_PX], [0, 1, 0]]))
+    far = warped(part.mask & ~half, np.array([[1.0, 0, away * 2 * SHIFT_PX], [0, 1, 0]]))
     return replace(part, mask=half | far)
 
 
@@ -139,12 +139,13 @@ def caught(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _warped(mask: Mask, move: np.ndarray) -> Mask:
+def warped(mask: Mask, move: np.ndarray) -> Mask:
+    """The mask under a (2, 3) affine motion of its pixels, (x, y)."""
     size = (mask.shape[1], mask.shape[0])
     return cv2.warpAffine(mask.astype(np.uint8), move, size, flags=cv2.INTER_NEAREST) > 0
 
 
-def _end_of(mask: Mask, share: float) -> Mask:
+def end_of(mask: Mask, share: float) -> Mask:
     """The pixels of one end, so many of them, along the long axis."""
     at = np.argwhere(mask)
     axis = np.linalg.svd(at - at.mean(0), full_matrices=False)[2][0]
