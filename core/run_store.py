@@ -15,7 +15,9 @@
     plan.json, plan.npz the chosen grasp, those rejected before it, the joint trajectories
     motions.sqlite      what the arm was told and what came of it (`core.journal`)
     checkpoints.sqlite  how far the graph has come, for `affordagent resume`
-    verdict.json        was the job done
+    after_*             what the camera saw after the motion: the same three files as frame_*
+    sensed_verdict.json was the job done, by the cell's own sensors
+    verdict.json        was the job done: the simulator's truth, or, where nobody knows that, the sensors' verdict
     run.json            the result: outcome, query, stages, versions; there once the run has ended
 
 Each kind has one writer and one reader here, so a stage can be replayed from its folder. Files are replaced whole: a
@@ -161,12 +163,12 @@ def write_frame(prefix: Path, frame: RgbdFrame) -> None:
     write_json(Path(f"{prefix}_camera.json"), camera)
 
 
-def _read_frame(folder: Path) -> RgbdFrame:
-    camera = json.loads((folder / "frame_camera.json").read_text())
+def _read_frame(folder: Path, prefix: str = "frame") -> RgbdFrame:
+    camera = json.loads((folder / f"{prefix}_camera.json").read_text())
     T = camera.get("T_base_camera")
     return RgbdFrame(
-        np.array(Image.open(folder / "frame_color.png")),
-        (np.array(Image.open(folder / "frame_depth.png")) * camera["depth_unit_m"]).astype(np.float32),
+        np.array(Image.open(folder / f"{prefix}_color.png")),
+        (np.array(Image.open(folder / f"{prefix}_depth.png")) * camera["depth_unit_m"]).astype(np.float32),
         CameraIntrinsics(**{k: camera[k] for k in ("width", "height", "fx", "fy", "cx", "cy")}),
         None if T is None else np.array(T),
         camera["stamp_s"],
@@ -298,12 +300,12 @@ def _read_plan(folder: Path) -> GraspPlan:
     )
 
 
-def _write_verdict(folder: Path, verdict: Verdict) -> None:
-    write_json(folder / "verdict.json", asdict(verdict))
+def _write_verdict(folder: Path, verdict: Verdict, prefix: str = "") -> None:
+    write_json(folder / f"{prefix}verdict.json", asdict(verdict))
 
 
-def _read_verdict(folder: Path) -> Verdict:
-    return Verdict(**json.loads((folder / "verdict.json").read_text()))
+def _read_verdict(folder: Path, prefix: str = "") -> Verdict:
+    return Verdict(**json.loads((folder / f"{prefix}verdict.json").read_text()))
 
 
 WRITERS: dict[str, Callable[[Path, Any], None]] = {
@@ -318,6 +320,8 @@ WRITERS: dict[str, Callable[[Path, Any], None]] = {
     "cloud": _write_cloud,
     "grasps": _write_grasps,
     "plan": _write_plan,
+    "after": lambda folder, frame: write_frame(folder / "after", frame),
+    "sensed_verdict": partial(_write_verdict, prefix="sensed_"),
     "verdict": _write_verdict,
 }
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -332,6 +336,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "cloud": _read_cloud,
     "grasps": _read_grasps,
     "plan": _read_plan,
+    "after": partial(_read_frame, prefix="after"),
+    "sensed_verdict": partial(_read_verdict, prefix="sensed_"),
     "verdict": _read_verdict,
 }
 _MARKER = {
@@ -346,5 +352,7 @@ _MARKER = {
     "cloud": "cloud.npz",
     "grasps": "grasps.json",
     "plan": "plan.json",
+    "after": "after_camera.json",
+    "sensed_verdict": "sensed_verdict.json",
     "verdict": "verdict.json",
 }

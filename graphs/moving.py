@@ -11,7 +11,7 @@ from langgraph.types import interrupt
 
 from affordagent.core.errors import Refused, StageFailure
 from affordagent.core.geometry import Array
-from affordagent.core.types import DeliveryGoal, GraspPlan, GraspSet, JointTrajectory
+from affordagent.core.types import DeliveryGoal, GraspPlan, GraspSet, JointTrajectory, Verdict
 from affordagent.graphs.delivering import check_can_feel, delivery_goal, said, slow_near_person
 from affordagent.graphs.stages import held_after_all
 from affordagent.graphs.state import Done, GraspState, Workbench
@@ -181,13 +181,38 @@ def check_sight(bench: Workbench) -> None:
 
 
 def verify(bench: Workbench, state: GraspState) -> Done:
-    """Was the job done? The cell compares what is with what was wanted."""
+    """Was the job done? By the cell's truth where there is one; what the sensors say is kept beside it, and decides
+    where they are all there is."""
     query, part = bench.store.get("query"), bench.store.get("part_mask")
     there = bench.store.get("destination").object_mask if query.destination is not None else None
-    verdict = bench.cell.judge(bench.store.get("plan"), part.object_mask, query, there)
+    truth = bench.cell.judge(bench.store.get("plan"), part.object_mask, query, there)
+    sensed, blind = _sensed(bench)
+    bench.store.put("sensed_verdict", sensed)
+    verdict = sensed if truth is None else truth
     bench.store.put("verdict", verdict)
     checks = ", ".join(f"{name} {'passed' if ok else 'FAILED'}" for name, ok in verdict.checks.items())
+    said: dict[str, Any] = {"sensed": {"success": sensed.success, "code": sensed.code}}
+    said |= {"no_second_look": blind} if blind else {}
     if not verdict.success:
-        evidence = {"checks": verdict.checks, "measured": verdict.measured, "by": verdict.by}
+        evidence = {"checks": verdict.checks, "measured": verdict.measured, "by": verdict.by, **said}
         raise StageFailure("verify", verdict.code or "verify.unknown", f"not done: {checks}", **evidence)
-    return Done(checks, asdict(verdict), {"outcome": "success"})
+    return Done(checks, {**asdict(verdict), **said}, {"outcome": "success"})
+
+
+def _sensed(bench: Workbench) -> tuple[Verdict, str]:
+    """What hand, joints and a second look say, and why there was no second look."""
+    from affordagent.core.journal import MOTIONS_FILE, read_motions
+    from affordagent.robot.kinematics import ArmKinematics
+    from affordagent.tools.outcome import Looks, readings_of, verify_outcome
+
+    assert bench.arm is not None  # without an arm the run ended as "planned"
+    after, blind = None, ""
+    try:
+        after = bench.cell.look_again()
+        bench.store.put("after", after)
+    except StageFailure as failure:  # the hand and the joints can still be asked
+        blind = f"{failure.code}: {failure.message}"
+    frame, table, cloud, part = (bench.store.get(name) for name in ("frame", "table", "cloud", "part_mask"))
+    looks = None if after is None else Looks(frame, after, table, part.object_mask, cloud)
+    readings = readings_of(read_motions(bench.store.folder / MOTIONS_FILE), bench.arm.read())
+    return verify_outcome(bench.store.get("plan"), readings, looks, ArmKinematics(bench.arm_model)), blind

@@ -89,6 +89,10 @@ class FrameCell:
         """
         return str(_read_json(self._existing("_camera.json")).get("serial", ""))
 
+    def look_again(self) -> RgbdFrame:
+        """The same picture."""
+        return self.look()
+
     def judge(
         self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery, destination_mask: Mask | None = None
     ) -> Verdict:

@@ -100,10 +100,15 @@ class Cell(Protocol):
 
     def look(self) -> RgbdFrame: ...
 
+    def look_again(self) -> RgbdFrame:
+        """A picture after a motion, to see what came of it; the arm may be in it."""
+        ...
+
     def judge(
         self, plan: GraspPlan, object_mask: Mask, query: FunctionalQuery, destination_mask: Mask | None = None
-    ) -> Verdict:
-        """Compare the cell after the motion with what was wanted. destination_mask: of the thing that it was to be put
+    ) -> Verdict | None:
+        """The truth about the motion, since the last `look`, against what was wanted; None in a cell that cannot know
+        it, where the sensors have the last word (`tools.outcome`). destination_mask: of the thing that it was to be put
         into, onto or beside; blank = the table, None = nowhere."""
         ...
 

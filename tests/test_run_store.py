@@ -54,6 +54,15 @@ ARTEFACTS = {
     "cloud": PartCloud(*RNG.normal(size=(4, 7, 3)), 0.01, RNG.normal(size=3), 0.9),
     "grasps": (GraspSet.of([GRASP, GRASP], backend="antipodal"), POSE),
     "plan": GraspPlan(GRASP, 0, 0.05, TRAJECTORY, TRAJECTORY, TRAJECTORY, [{"grasp_index": 1, "code": "x"}]),
+    "after": RgbdFrame(
+        RNG.integers(0, 255, (H, W, 3)).astype(np.uint8),
+        np.ones((H, W), np.float32),
+        CameraIntrinsics(W, H, 31.0, 30.0, 17.5, 11.5),
+        POSE,
+        13.5,
+        "test",
+    ),
+    "sensed_verdict": Verdict(True, None, {"lifted": True}, {"lift_m": 0.2}, "sensors"),
     "verdict": Verdict(False, "execution.drop", {"lifted": False}, {"lift_m": 0.01}, "simulator"),
 }
 

@@ -1,0 +1,212 @@
+"""Was the job done? What the sensors of a cell say after a motion: fingers, joints, and a second look.
+
+The same for a simulated and a real cell; nothing here knows the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from affordagent.core.geometry import Array, invert, transform_points
+from affordagent.core.journal import Motion
+from affordagent.core.types import Delivery, GraspPlan, Mask, PartCloud, RgbdFrame, TableScene, Verdict
+from affordagent.robot.gripper import NOTHING_HELD_M
+from affordagent.robot.interface import ArmState
+from affordagent.robot.kinematics import ArmKinematics
+from affordagent.robot.link_spheres import link_spheres
+from affordagent.robot.model import MAX_OPENING_M
+from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD
+from affordagent.tools.motion.collision import sphere_centres
+from affordagent.tools.second_look import SecondLook, in_one_frame
+from affordagent.tools.table import noise_sigma
+
+LIFT_SHORT_M = 0.03  # how much less than planned still counts as lifted
+OPENED_WITHIN_M = 0.005
+SLIPPED_SHUT_M = 0.004  # by which the fingers may close further on what they hold
+OBJECT_POINTS, THING_POINTS = 1500, 400  # that are looked for
+LEAST_TOLD = 40  # points of which a picture says something: fewer say nothing
+GONE, IN_HAND = 0.5, 0.5
+THING_STAYED = 0.75
+ABOVE_TABLE_M = 0.004
+OWN_SHARE = 0.5  # of a proposal under the object's mask: the rest of it is the same object
+
+CODES = {  # check -> code of its failure, in the order of precedence
+    "closed_on_something": "execution.no_contact",
+    "still_held": "execution.drop",
+    "lifted": "execution.tracking",
+    "let_go": "execution.gripper",
+    "drew_back": "execution.tracking",
+    "left_its_place": "execution.drop",
+    "seen_in_hand": "execution.drop",
+    "seen_in_place": "execution.missed_place",
+    "others_stayed": "execution.collision",
+}
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What the arm said. now: after the motion. closed, held: when the fingers had closed, and after the hold; None
+    where that is not known."""
+
+    now: ArmState
+    closed: ArmState | None = None
+    held: ArmState | None = None
+
+
+def readings_of(motions: Sequence[Motion], now: ArmState) -> Readings:
+    """From a run's journal (`core.journal.read_motions`) and the present state."""
+    ends = {m.step: _state_of(m.result["state"]) for m in motions if m.result is not None}
+    return Readings(now, ends.get("close"), ends.get("hold"))
+
+
+def _state_of(record: dict[str, object]) -> ArmState:
+    positions, width_m = np.asarray(record["positions"], float), record["gripper_width_m"]
+    return ArmState(positions, float(str(width_m)), float(str(record["stamp_s"])), holding=record["holding"])  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The pictures before and after a motion, and what the first was taken for: its table, the object's mask (H, W),
+    the cloud of part and object."""
+
+    before: RgbdFrame
+    after: RgbdFrame
+    table: TableScene
+    object_mask: Mask
+    cloud: PartCloud
+
+
+def verify_outcome(plan: GraspPlan, readings: Readings, looks: Looks | None, kinematics: ArmKinematics) -> Verdict:
+    """The sensors' verdict, `by` = "sensors".
+
+    looks: None where no second picture came: then hand and joints decide alone. A check that the cell has no sensor
+    for, or of which the picture shows too little, is left out. kinematics: of the arm; its posture is changed.
+    """
+    checks, measured = _arm_checks(plan, readings, kinematics)
+    if looks is not None:
+        seen_checks, seen_measures = _seen_checks(looks, plan, readings, kinematics)
+        checks, measured = checks | seen_checks, measured | seen_measures
+    failed = [name for name in CODES if not checks.get(name, True)]
+    rounded = {name: round(float(value), 5) for name, value in measured.items()}
+    return Verdict(not failed, CODES[failed[0]] if failed else None, checks, rounded, "sensors")
+
+
+def _arm_checks(
+    plan: GraspPlan, readings: Readings, kinematics: ArmKinematics
+) -> tuple[dict[str, bool], dict[str, float]]:
+    """Fingers that did not close fully, the gripper's own detection, the height of the hand; after a delivery: a hand
+    that is open and has drawn back."""
+    now = readings.now
+    if plan.delivery is not None:
+        return _delivery_checks(plan.delivery, now)
+    lift_m, planned_m = (
+        float(kinematics.forward(q)[2, 3] - plan.grasp.T_base_tcp[2, 3])
+        for q in (now.positions, plan.lift.positions[-1])
+    )
+    checks = {"lifted": lift_m >= planned_m - LIFT_SHORT_M}
+    measured = {"lift_m": lift_m, "planned_width_m": plan.grasp.width_m}
+    if not math.isnan(now.gripper_width_m):
+        checks["closed_on_something"] = now.gripper_width_m >= NOTHING_HELD_M
+        measured["width_m"] = now.gripper_width_m
+        if readings.closed is not None:
+            measured["slipped_shut_m"] = readings.closed.gripper_width_m - now.gripper_width_m
+    if now.holding is not None:
+        checks["still_held"] = now.holding
+    return checks, measured
+
+
+def _delivery_checks(there: Delivery, now: ArmState) -> tuple[dict[str, bool], dict[str, float]]:
+    off_rad = float(np.abs(now.positions - there.retreat.positions[-1]).max())
+    checks, measured = {"drew_back": off_rad <= GOAL_TOLERANCE_RAD}, {"off_rad": off_rad}
+    if not math.isnan(now.gripper_width_m):
+        checks["let_go"] = now.gripper_width_m >= there.opening_m - OPENED_WITHIN_M
+        measured["width_m"] = now.gripper_width_m
+    if now.holding:
+        checks["let_go"] = False
+    return checks, measured
+
+
+def _seen_checks(
+    looks: Looks, plan: GraspPlan, readings: Readings, kinematics: ArmKinematics
+) -> tuple[dict[str, bool], dict[str, float]]:
+    cloud = looks.cloud
+    there = _expected(cloud.object, plan, readings, kinematics)
+    look = _second_look(looks, readings.now, kinematics, there)
+    points = some(cloud.object, OBJECT_POINTS)
+    checks: dict[str, bool] = {}
+    measured: dict[str, float] = {}
+
+    left = look.look_for(_above(points, cloud.table_z_m), beside_held=True)
+    measured |= {"left_told": left.told, "left_share": 1 - left.seen_share}
+    if there is not None:
+        arrived = look.look_for(some(there, OBJECT_POINTS))
+        measured |= {"there_told": arrived.told, "there_share": arrived.seen_share}
+        shift = look.find_shift(some(there, OBJECT_POINTS))
+        if shift is not None:
+            measured |= {
+                "shift_m": float(np.linalg.norm(shift.shift_m)),
+                "turn_rad": shift.turn_rad,
+                "shift_share": shift.share,
+                "shift_fit": look.look_for(some(transform_points(shift.T, there), OBJECT_POINTS)).seen_share,
+            }
+    if left.told >= LEAST_TOLD:
+        checks["left_its_place"] = measured["left_share"] >= GONE
+    if there is not None and measured["there_told"] >= LEAST_TOLD:
+        seen = max(measured["there_share"], measured.get("shift_fit", 0.0))
+        checks["seen_in_hand" if plan.delivery is None else "seen_in_place"] = seen >= IN_HAND
+    worst = 1.0
+    for thing in _others(looks):
+        found = look.look_for(thing, beside_held=True)
+        if found.told >= LEAST_TOLD:
+            worst = min(worst, found.seen_share)
+    checks["others_stayed"] = worst >= THING_STAYED
+    measured["others_share"] = worst
+    return checks, measured
+
+
+def _expected(points: Array, plan: GraspPlan, readings: Readings, kinematics: ArmKinematics) -> Array | None:
+    """(N, 3) where the object's points should be now, base frame; None with a person who took it."""
+    if plan.delivery is None:
+        closed_q = plan.approach.positions[-1] if readings.closed is None else readings.closed.positions
+        T_then, T_now = kinematics.forward(closed_q), kinematics.forward(readings.now.positions)
+    elif plan.delivery.kind == "place":
+        T_then, T_now = plan.grasp.T_base_tcp, plan.delivery.T_base_tcp
+    else:
+        return None
+    return transform_points(T_now @ invert(T_then), points)
+
+
+def _second_look(looks: Looks, now: ArmState, kinematics: ArmKinematics, there: Array | None) -> SecondLook:
+    opening_m = MAX_OPENING_M if math.isnan(now.gripper_width_m) else now.gripper_width_m
+    spheres = sphere_centres(kinematics, now.positions, opening_m), link_spheres(kinematics.arm).radius_m
+    noise_m = float(np.median(noise_sigma(looks.table.height_m, looks.before.depth_m)))
+    after = in_one_frame(looks.before, looks.after)
+    return SecondLook(after, noise_m, spheres, np.empty((0, 3)) if there is None else there)
+
+
+def _others(looks: Looks) -> list[Array]:
+    """Points of each other thing on the table, base frame."""
+    before, table, object_mask = looks.before, looks.table, looks.object_mask
+    assert before.T_base_camera is not None  # the stage `look` has seen to it
+    things = []
+    for proposal in table.proposals:
+        if (proposal.mask & object_mask).sum() > OWN_SHARE * proposal.mask.sum():
+            continue
+        with np.errstate(invalid="ignore"):
+            mask = proposal.mask & ~object_mask & (table.height_m > ABOVE_TABLE_M)
+        seen = before.camera.back_project_mask(before.depth_m, mask)
+        things.append(transform_points(before.T_base_camera, some(seen, THING_POINTS)))
+    return things
+
+
+def _above(points: Array, table_z_m: float) -> Array:
+    return points[points[:, 2] > table_z_m + ABOVE_TABLE_M]
+
+
+def some(points: Array, count: int) -> Array:
+    """At most about `count` of the rows, evenly."""
+    return points[:: max(1, len(points) // count)]
