@@ -183,12 +183,25 @@ def sample_scene(name: str, seed: int, camera: CameraPose | None = None) -> Scen
     Raises:
         AffordAgentError: unknown name, or no arrangement of the objects fits.
     """
+    rng = _rng_of(name, seed)
+    objects = make_objects(_choose_categories(SCENES[name], rng), rng)
+    return arrange(objects, rng, name, seed, camera)
+
+
+def scene_categories(name: str, seed: int) -> list[str]:
+    """What stands in `sample_scene(name, seed)`, in its order, without making it.
+
+    Raises:
+        AffordAgentError: unknown name.
+    """
+    rng = _rng_of(name, seed)
+    return _choose_categories(SCENES[name], rng)
+
+
+def _rng_of(name: str, seed: int) -> np.random.Generator:
     if name not in SCENES:
         raise AffordAgentError(f"no scene is called {name!r}; there are: {', '.join(SCENES)}")
-    rng = np.random.default_rng([seed, list(SCENES).index(name)])
-    recipe = SCENES[name]
-    objects = make_objects(_choose_categories(recipe, rng), rng)
-    return arrange(objects, rng, name, seed, camera)
+    return np.random.default_rng([seed, list(SCENES).index(name)])
 
 
 def arrange(
