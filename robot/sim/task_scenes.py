@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ BLOCK_AREA_M = ((0.34, 0.58), (-0.26, 0.26))  # x, y of the middle of the block,
 PUSH_M = (0.14, 0.26)  # from the block to its target
 HAND_ROOM_M = 0.06  # of other things round the way of the block, and of the hand behind it
 BEHIND_M = 0.09  # of the hand, behind the block's middle
+APART_M = 0.05  # buttons, or balls
 TRIES = 300
 
 
@@ -71,8 +73,15 @@ def _one_of_three(
     task: str, make: Callable[[np.random.Generator, str], HouseholdObject], rng: np.random.Generator, seed: int
 ) -> TaskScene:
     colours = [str(c) for c in rng.permutation(COLOURS)[:3]]
-    scene = arrange([make(rng, c) for c in colours] + _others(rng, 1), rng, task, seed)
-    return TaskScene(scene, scene.objects[0].name, colours[0])
+    objects = [make(rng, c) for c in colours] + _others(rng, 1)
+    for _ in range(TRIES):
+        scene = arrange(objects, rng, task, seed)
+        there = [footprint(o.obj, o.T_base_object) for o in scene.objects]
+        if min(gap(a, b) for a, b in combinations(there, 2)) >= APART_M:
+            return TaskScene(scene, scene.objects[0].name, colours[0])
+    raise AffordAgentError(
+        f"no arrangement of the {task} scene with {APART_M} m between all things after {TRIES} tries"
+    )
 
 
 def _pick(rng: np.random.Generator, seed: int) -> TaskScene:
@@ -144,9 +153,7 @@ def _anywhere(rng: np.random.Generator, area: tuple[tuple[float, float], tuple[f
 
 
 def _in_view(obj: HouseholdObject, T_base_object: Array, camera: CameraPose) -> bool:
-    pixels = np.concatenate(
-        image_footprint(obj, invert(camera.T_base_camera) @ T_base_object, camera.intrinsics).hulls
-    )
+    pixels = np.concatenate(image_footprint(obj, invert(camera.T_base_camera) @ T_base_object, camera.intrinsics).hulls)
     size = np.array([camera.width, camera.height])
     return bool((pixels >= VIEW_MARGIN_PX).all() and (pixels <= size - VIEW_MARGIN_PX).all())
 
