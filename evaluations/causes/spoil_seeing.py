@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from affordagent.core.errors import AffordAgentError
@@ -30,7 +31,7 @@ HOLE_MARGIN_PX = 3
 
 def _query_of(thing: PlacedObject, query: FunctionalQuery) -> FunctionalQuery:
     """As if the person had named this thing."""
-    changes = {
+    changes: dict[str, Any] = {
         "text": f"pick up the {thing.category}",
         "category": thing.category,
         "object_words": thing.category,
@@ -181,7 +182,7 @@ def depth_shifted(injection: Injection, frame: RgbdFrame) -> tuple[RgbdFrame, di
     return _measured(injection, frame, depth_m)
 
 
-def _measured(injection: Injection, frame: RgbdFrame, depth_m: Array) -> tuple[RgbdFrame, dict[str, Any]]:
+def _measured(injection: Injection, frame: RgbdFrame, depth_m: NDArray[Any]) -> tuple[RgbdFrame, dict[str, Any]]:
     """The frame with this depth, and how far off the depth of the target is."""
     spoilt = replace(frame, depth_m=depth_m.astype(np.float32))
     there = _target_mask(injection) & (frame.depth_m > 0)
