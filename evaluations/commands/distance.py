@@ -35,7 +35,7 @@ QUANTILE = 95  # percent of held-out training-style texts that count as inside
 
 _TOKEN = re.compile(r"n't|'\w+|\w+?(?=n't)|\w+|[^\w\s]")
 _CONTENT = "w"
-_FUNCTION_WORDS = frozenset(
+FUNCTION_WORDS = frozenset(
     "a an the this that these those some any no not n't every each all both either one ones thing something "
     "anything someone i you he she it we they me him her us them my your his its our their mine yours am is are "
     "was were be been being do does did have has had having can could may might will would shall should must need "
@@ -119,12 +119,12 @@ def form_distance(texts: Sequence[str]) -> NDArray[np.float64]:
 def skeleton(text: str) -> tuple[str, ...]:
     """The text's function words and punctuation; every other word is one and the same mark."""
     words = _TOKEN.findall(text.lower().replace("\u2019", "'"))
-    return tuple(word if word in _FUNCTION_WORDS or not word[-1].isalnum() else _CONTENT for word in words)
+    return tuple(word if word in FUNCTION_WORDS or not word[-1].isalnum() else _CONTENT for word in words)
 
 
 def _skeletons(texts: Iterable[str]) -> list[str]:
     """Skeletons with one character a word, for `cdist`."""
-    signs = {word: chr(0x4E00 + i) for i, word in enumerate((_CONTENT, *sorted(_FUNCTION_WORDS)))}
+    signs = {word: chr(0x4E00 + i) for i, word in enumerate((_CONTENT, *sorted(FUNCTION_WORDS)))}
     return ["".join(signs.get(word, word[-1]) for word in skeleton(text)) for text in texts]
 
 
@@ -168,7 +168,7 @@ def fit_scale() -> Scale:
 
 
 def _digest() -> str:
-    made_of = [MINILM_SHA256, sorted(_FUNCTION_WORDS), training_texts(), held_out_texts()]
+    made_of = [MINILM_SHA256, sorted(FUNCTION_WORDS), training_texts(), held_out_texts()]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
