@@ -65,6 +65,12 @@ class FunctionalQuery(BaseModel):
         description="e.g. 'hot', 'full', 'fragile', 'sharp'; 'handle_free' = leave the handle to the person",
     )
     destination: Destination | None = Field(default=None, description="of a place motion; null otherwise")
+    at_m: tuple[float, float, float] | None = Field(
+        default=None, description="the thing that is meant stands here: a point of it, base frame; from the talk before"
+    )
+    not_at_m: list[tuple[float, float, float]] = Field(
+        default_factory=list, description="points of things that are not meant, base frame: 'the other one'"
+    )
     needs_clarification: bool = False
     question: str | None = None
     read_by: dict[str, Any] = Field(

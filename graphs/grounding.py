@@ -7,6 +7,7 @@ from typing import Any
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import FunctionalQuery, PartMask
+from affordagent.graphs import referents
 from affordagent.graphs.state import Done, GraspState, Grounder, Workbench
 from affordagent.tools.second_opinion import Decision, Doubt, Opinion, absent, decide, opinion_of
 
@@ -16,6 +17,7 @@ def ground(bench: Workbench, state: GraspState) -> Done:
 
     Raises:
         StageFailure: grounding.not_found where the model is sure that there is no such thing.
+        NeedsClarification: grounding.which where several things fit nearly as well, and that is to be asked about.
     """
     first, failure = _ask(bench, bench.grounder)
     doubts = doubts_of(first, failure, bench.sure_above)
@@ -60,8 +62,10 @@ def doubts_of(first: Opinion | None, failure: dict[str, Any], sure_above: float)
 def _ask(bench: Workbench, tool: Grounder) -> tuple[Opinion | None, dict[str, Any]]:
     """What a tool says, or with None how it failed to find anything."""
     frame, table, query = _grounding_input(bench)
+    left = referents.left_in_the_race(frame, table, query)
     try:
-        return opinion_of(_best(tool.find(frame, table, query)), frame, table, query), {}
+        found = [p for p in tool.find(frame, left, query) if not referents.is_ruled_out(p, table, left)]
+        return opinion_of(_best(found), frame, left, query), {}
     except StageFailure as failure:
         if not failure.code.startswith("grounding."):
             raise
@@ -70,6 +74,7 @@ def _ask(bench: Workbench, tool: Grounder) -> tuple[Opinion | None, dict[str, An
 
 def _take(bench: Workbench, part: PartMask, confidence: float, presence: float) -> None:
     """The mask that the next stages work on, with the confidence that is held of it after all answers."""
+    referents.ask_which(*_grounding_input(bench), part, bench.rival_share)
     evidence = {**part.evidence, "raw_confidence": part.confidence}
     bench.store.put("part_mask", replace(part, confidence=confidence, presence=presence, evidence=evidence))
 

@@ -46,7 +46,8 @@ class Workbench:
 
     arm: the cell's, under the safety layer; all commands go through it. arm_model: which one it is.
     dry_run: the plan is the result, the arm is only read. stopped: has a person stopped the run? swaps: nodes that do
-    something else than usual, by name: faults and repairs of an evaluation, simulated cells only.
+    something else than usual, by name: faults and repairs of an evaluation, simulated cells only. rival_share: share of
+    the best thing's score from which another one is asked about; None = never.
     """
 
     cell: Cell
@@ -68,6 +69,7 @@ class Workbench:
     stopped: Callable[[], bool] = lambda: False
     grasp_backend: Backend = field(default_factory=Antipodal)
     swaps: Mapping[str, Stage] = field(default_factory=dict)
+    rival_share: float | None = None
 
 
 @dataclass(frozen=True)

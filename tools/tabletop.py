@@ -45,7 +45,7 @@ class TabletopTool:
 
         `evidence` of each: proposal (id), posterior, share (of all proposals), looks_like (best known names),
         attributes_ignored, part ("found", "whole object", "not found by shape: whole object"), absent (the judgement
-        that nothing here fits), scores (of all proposals).
+        that nothing here fits), shares (of all proposals).
 
         Raises:
             StageFailure: ("ground", "grounding.not_found") when the scene has no proposals.
@@ -75,7 +75,10 @@ class TabletopTool:
                 "attributes_ignored": ignored,
                 "part": how,
                 "absent": best_confidence < ABSENT_BELOW,
-                "scores": {str(p.id): round(float(s), 4) for p, s in zip(scene.proposals, scores, strict=True)},
+                "shares": {
+                    str(p.id): round(float(s / max(scores.sum(), 1e-9)), 4)
+                    for p, s in zip(scene.proposals, scores, strict=True)
+                },
             }
             found.append(PartMask(mask, proposal.mask | mask, round(sure, 4), self.name, evidence))
         return found
