@@ -116,6 +116,11 @@ class SimCell:
         """Names of all objects of a category."""
         return self._view.intended_objects(category)
 
+    def redraw(self, seed: int) -> None:
+        """Draw the camera's noise from `seed` from now on. With the seed of the cell the next look is its first one
+        again."""
+        self._seed, self._rng = seed, np.random.default_rng(seed)
+
     def state_snapshot(self) -> Array:
         """The whole physics state, to `restore` later: the same motions from it give the same results."""
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
