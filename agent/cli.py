@@ -1,4 +1,4 @@
-"""The command line: understand, scenes, doctor, report, graph, and the groups of commands in `cli_*.py`."""
+"""The command line: understand, scenes, doctor, graph, and the groups of commands in `cli_*.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affordagent.agent import cli_calibrate, cli_data, cli_emulator, cli_eval, cli_grasps, cli_robot, cli_run, cli_vlm
+from affordagent.agent import (
+    cli_calibrate,
+    cli_data,
+    cli_emulator,
+    cli_eval,
+    cli_grasps,
+    cli_report,
+    cli_robot,
+    cli_run,
+    cli_vlm,
+)
 from affordagent.core.errors import AffordAgentError, StageFailure
 
 if TYPE_CHECKING:
@@ -33,10 +43,6 @@ def build_parser() -> argparse.ArgumentParser:
     scenes = commands.add_parser("scenes", help="list the scenes of the simulated cell")
     scenes.set_defaults(handler=_scenes)
 
-    report = commands.add_parser("report", help="make report.html anew from a run folder")
-    report.add_argument("run_dir", type=Path)
-    report.set_defaults(handler=_report)
-
     doctor = commands.add_parser("doctor", help="what is installed, what is missing, and the mend")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(handler=_doctor)
@@ -44,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     graph = commands.add_parser("graph", help="print the pipeline as a mermaid diagram")
     graph.set_defaults(handler=_graph)
 
-    for group in (cli_run, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_data, cli_calibrate, cli_emulator):
+    for group in (cli_run, cli_report, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_data, cli_calibrate, cli_emulator):
         group.add(commands)
     return parser
 
@@ -114,13 +120,6 @@ def _scenes(args: argparse.Namespace) -> int:
 
     for name, recipe in SCENES.items():
         print(f"{name:<12} {recipe.description}")
-    return 0
-
-
-def _report(args: argparse.Namespace) -> int:
-    from affordagent.agent.report import write_report
-
-    print(write_report(args.run_dir))
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm
@@ -37,6 +39,37 @@ def bootstrap_ratio(pairs: ArrayLike, seed: int = 0, resamples: int = 2000) -> t
     ratios = np.divide(sums[:, 0], sums[:, 1], out=np.zeros(len(sums)), where=sums[:, 1] > 0)
     low, high = np.percentile(ratios[1:], [2.5, 97.5])
     return float(ratios[0]), float(low), float(high)
+
+
+def bootstrap_sums(
+    values: ArrayLike,
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> NDArray[np.float64]:
+    """(M, 3): M figures made of column sums, and their 95 % percentile intervals over the rows of `values` (N, K).
+
+    statistic: (R, K) sums -> (R, M) figures; NaN where a resample has none: those are left out of the interval. All
+    NaN without rows.
+    """
+    array = np.asarray(values, float)
+    if len(array) == 0:
+        return np.full((statistic(np.zeros((1, array.shape[1]))).shape[1], 3), np.nan)
+    found = statistic(np.vstack([array.sum(0), _resampled_sums(array, seed, resamples)]))
+    bounds = [
+        np.percentile(c[~np.isnan(c)], [2.5, 97.5]) if (~np.isnan(c)).any() else [np.nan] * 2 for c in found[1:].T
+    ]
+    return np.column_stack([found[0], np.asarray(bounds)])
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """(M,) p values adjusted for the M tests made together (Holm 1979)."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(raised, 1.0)
+    return adjusted
 
 
 def _resampled_sums(array: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
