@@ -1,0 +1,187 @@
+"""Do people agree on what a command means, and in how many ways do they say the same?
+
+A label is what one person takes a command to mean, without having seen the gold: categories, "none" or "ambiguous".
+Labels are kept as JSONL: {"command": id, "labeller": anonymous id, "means": "mug"}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from affordagent.core.embedded import text_encoder
+from affordagent.core.errors import AffordAgentError
+from affordagent.evaluations.commands.command import Command, CommandGold
+from affordagent.evaluations.commands.quality import plain
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Label:
+    """means: categories with "|" between them, "none" or "ambiguous"."""
+
+    command: str
+    labeller: str
+    means: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """alpha: Krippendorff's, nominal, with a 95 % interval by bootstrap over commands; NaN where nothing can vary.
+    raw: share of pairs of labellers who agree. kappa: Cohen's, of each pair of labellers. with_gold: share of the
+    labels that are right by the commands' gold. commands: how many have two labels or more."""
+
+    alpha: float
+    interval: tuple[float, float]
+    raw: float
+    kappa: dict[str, float]
+    with_gold: float
+    commands: int
+    labels: int
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Of the texts of one meaning. distinct_1, distinct_2: different words (pairs of words) over all of them (Li et al.
+    2016). similarity: mean cosine of two texts; 1 = everybody says the same."""
+
+    texts: int
+    distinct_1: float
+    distinct_2: float
+    similarity: float
+
+
+def read_labels(path: Path) -> list[Label]:
+    """The labels of a file; the last counts where a labeller has labelled a command twice.
+
+    Raises:
+        AffordAgentError: not such a file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AffordAgentError(f"cannot read {path}: {error}; make it with `affordagent commands label`") from error
+    labels = (_label(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip())
+    found = {(label.command, label.labeller): label for label in labels}
+    return list(found.values())
+
+
+def _label(line: str, where: str) -> Label:
+    try:
+        return Label(**json.loads(line))
+    except (TypeError, ValueError) as error:
+        raise AffordAgentError(f"{where}: no label: {error}; must be command, labeller and means") from error
+
+
+def append_label(path: Path, label: Label) -> None:
+    """On the disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(label), ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def agreement(labels: Iterable[Label], commands: Iterable[Command] = (), seed: int = 0) -> Agreement:
+    """How far the labellers agree with each other, and with the gold of the commands that are given."""
+    labels = list(labels)
+    units: dict[str, dict[str, str]] = defaultdict(dict)
+    for label in labels:
+        units[label.command][label.labeller] = label.means
+    values = [list(unit.values()) for unit in units.values() if len(unit) > 1]
+    rng = np.random.default_rng(seed)
+    drawn = [
+        krippendorff_alpha([values[i] for i in rng.integers(len(values), size=len(values))])
+        for _ in range(RESAMPLES if values else 0)
+    ]
+    known = [alpha for alpha in drawn if np.isfinite(alpha)]
+    low, high = (float(x) for x in np.percentile(known, [2.5, 97.5])) if known else (float("nan"),) * 2
+    pairs = [a == b for unit in values for a, b in combinations(unit, 2)]
+    gold = {command.id: command for command in commands}
+    right = [agrees(label.means, gold[label.command]) for label in labels if label.command in gold]
+    return Agreement(
+        krippendorff_alpha(values),
+        (low, high),
+        _mean(pairs),
+        _kappas(units.values()),
+        _mean(right),
+        len(values),
+        len(labels),
+    )
+
+
+def agrees(means: str, command: Command) -> bool:
+    """Whether a label is what the gold says; of several categories one that will do is enough."""
+    if isinstance(command.gold, CommandGold):
+        return bool(set(means.split("|")) & set(command.gold.categories))
+    return means == ("none" if command.gold is None else "ambiguous")
+
+
+def krippendorff_alpha(units: Sequence[Sequence[str]]) -> float:
+    """Alpha for nominal values and any number of labels a unit (Krippendorff, Content Analysis, 2004, ch. 11): 1 = all
+    agree, 0 = as by chance. Units with one label do not count. NaN where only one value occurs."""
+    units = [unit for unit in units if len(unit) > 1]
+    totals: Counter[str] = Counter(value for unit in units for value in unit)
+    n = totals.total()
+    expected = n * n - sum(count * count for count in totals.values())
+    if not expected:
+        return float("nan")
+    observed = 0.0
+    for unit in units:
+        m = len(unit)
+        observed += (m * m - sum(count * count for count in Counter(unit).values())) / (m - 1)
+    return 1.0 - (n - 1) * observed / expected
+
+
+def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float:
+    """Agreement of two labellers beyond chance (Cohen 1960); NaN where only one value occurs."""
+    n = len(pairs)
+    first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    chance = sum(first[value] * second[value] for value in first) / (n * n) if n else 1.0
+    if chance == 1.0:
+        return float("nan")
+    return (sum(a == b for a, b in pairs) / n - chance) / (1 - chance)
+
+
+def _kappas(units: Iterable[Mapping[str, str]]) -> dict[str, float]:
+    shared: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for unit in units:
+        for a, b in combinations(sorted(unit), 2):
+            shared[f"{a} {b}"].append((unit[a], unit[b]))
+    return {names: cohen_kappa(pairs) for names, pairs in shared.items()}
+
+
+def diversity(texts: Sequence[str]) -> Diversity:
+    """How many ways of saying it there are among the texts."""
+    words = [plain(text).split() for text in texts]
+    similarity = float("nan")
+    if len(texts) > 1:
+        cosines = (vectors := text_encoder().sentences(list(texts))) @ vectors.T
+        similarity = float(cosines[np.triu_indices(len(texts), 1)].mean())
+    return Diversity(len(texts), _distinct(words, 1), _distinct(words, 2), similarity)
+
+
+def diversity_by_group(commands: Iterable[Command], language: str = "en") -> dict[str, Diversity]:
+    """Of each group with two texts or more in the language."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for command in commands:
+        if command.language.split("-")[0] == language:
+            groups[command.group].append(command.text)
+    return {group: diversity(texts) for group, texts in groups.items() if len(texts) > 1}
+
+
+def _distinct(words: Sequence[Sequence[str]], n: int) -> float:
+    grams = [tuple(text[i : i + n]) for text in words for i in range(len(text) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else float("nan")
+
+
+def _mean(values: Sequence[bool]) -> float:
+    return sum(values) / len(values) if values else float("nan")
