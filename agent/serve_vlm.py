@@ -50,7 +50,7 @@ def serve(model: Model, host: str, port: int, token: str | None, limits: Limits)
         listener.listen()
         shown = f"[{host}]" if ":" in host else host
         print(f"{about.name} ({about.dtype}) on http://{shown}:{listener.getsockname()[1]}; Ctrl-C stops", flush=True)
-        _run(app, listener)
+        run_app(app, listener)
 
 
 def checked_token(token: str | None, host: str) -> str | None:
@@ -121,11 +121,17 @@ def open_model(model: Model) -> tuple[Vlm, ServedModel]:
     return predictor, ServedModel(name, f"{dtype}, {model.load_in}" if model.load_in else dtype)
 
 
-def _run(app: FastAPI, listener: socket.socket) -> None:
+def run_app(app: FastAPI, listener: socket.socket, access_log: bool = True) -> None:
     """Serve until SIGINT or SIGTERM. uvicorn handles both while it runs, and raises them again when it is done: with
-    handlers that do nothing the process then ends as one that was asked to."""
+    handlers that do nothing the process then ends as one that was asked to. access_log: a line a request, with the
+    client's address."""
     config = uvicorn.Config(
-        app, log_level="info", limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=FINISH_S, server_header=False
+        app,
+        log_level="info",
+        access_log=access_log,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=FINISH_S,
+        server_header=False,
     )
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
