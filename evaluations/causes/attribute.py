@@ -2,8 +2,8 @@
 
     attribution = attribute(OUT / "runs" / key, tools)
 
-The trial is run again from `trial.json` of its folder, in memory. Each stage's output is compared with the truth; causes
-whose output is right are left alone, and of the others all combinations are repaired in replays.
+The trial is run again from `trial.json` of its folder, in memory. Each stage's output is compared with the truth;
+causes whose output is right are left alone, and of the others all combinations are repaired in replays.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def attribute_scene(scene: Scene, repeats: int = REPEATS, succeeded: bool | None
     base = game.run(frozenset())
     findings = scene.judge.findings(base)
     success = scene.success(base)
-    players = [] if success else scene.players(findings)
+    players = [] if success else _players(game, findings)
     shares = dict.fromkeys(CAUSES, 0.0) | shapley(players, game.value)
     causal = causal_set(players, game.value)
     steps = ladder(CAUSES, lambda repaired: game.value(repaired & frozenset(players)))
@@ -112,6 +112,23 @@ def attribute_scene(scene: Scene, repeats: int = REPEATS, succeeded: bool | None
         replays=[*game.records, *(record for pair in again for record in pair if record)],
         evidence=as_plain(evidence),
     )
+
+
+def _players(game: Game, findings: dict[str, Finding]) -> list[str]:
+    """Causes whose repair may change something: those whose output is wrong; and where repairing all of these does not
+    help, also those that are wrong, or not known to be right, once that is done. Execution, of which only injected
+    faults can be taken out, where it has some."""
+    scene = game.scene
+    found = {cause for cause in CAUSES if findings[cause].right is False and cause != "execution"}
+    found |= {"execution"} if scene.changed_by("execution") else set()
+    while not scene.success(run := game.run(frozenset(found))):
+        after = scene.judge.findings(run)
+        wrong = {c for c in CAUSES if after[c].right is False and c != "execution"} - found
+        unknown = {c for c in CAUSES if after[c].right is None and after[c].reached and c != "execution"} - found
+        if not wrong and not unknown:
+            break
+        found |= wrong or unknown
+    return [cause for cause in CAUSES if cause in found]
 
 
 def _code(causal: tuple[str, ...], findings: dict[str, Finding], base: Replayed) -> str | None:
@@ -149,13 +166,6 @@ class Scene:
         """The injected faults of all causes but the repaired ones, by node."""
         return swaps_of_all(self.faults, self.cell, self.trial.seed, repaired)
 
-    def players(self, findings: dict[str, Finding]) -> list[str]:
-        """Causes whose repair may change something: whose output is wrong or unknown. Execution, of which only injected
-        faults can be taken out, where it has some; so has the tcp's calibration."""
-        at_hand = "execute" in self.faulty(())
-        doubtful = [c for c in CAUSES if c != "execution" and findings[c].right is not True]
-        return [c for c in CAUSES if c in doubtful or (c == "execution" and at_hand)]
-
     def success(self, run: Replayed) -> bool:
         return judged(self.trial, RunResult(run.outcome, None, run.stages, run.failure, run.store.folder))[0]
 
@@ -188,8 +198,8 @@ class Scene:
 
     def changed_by(self, cause: str) -> set[str]:
         """Nodes that do something else where this cause is repaired."""
-        gone = {node for node, stage in self.faulty(()).items() if node not in self.faulty((cause,))}
-        return gone | set(self.oracles.swaps((cause,), {}, {}))
+        own = [fault for fault in self.faults if fault.cause == cause]
+        return {*swaps_of_all(own, self.cell, self.trial.seed), *self.oracles.swaps((cause,), {}, {})}
 
 
 @contextmanager

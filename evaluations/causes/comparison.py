@@ -231,7 +231,7 @@ class Judge:
         return Finding("planning", not touches, measures=measures)
 
     def execution(self, run: Replayed) -> Finding:
-        """What the arm reported. That it did what was planned, and the thing slipped or fell, says nothing by itself."""
+        """What the arm reported. That it did as planned, and the thing slipped or fell, says nothing by itself."""
         if not run.reached("execute"):
             return Finding("execution", None, False)
         code = run.code or ""
