@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affordagent.agent import cli_fallback, cli_instances
+from affordagent.agent import cli_eval_suites, cli_fallback, cli_instances
 from affordagent.core.errors import AffordAgentError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ GENERATIONS: dict[str, tuple[Generation, ...]] = {
 
 def add(commands: Any) -> None:
     """Add the commands to the parser's `commands`."""
-    group = commands.add_parser("eval", help="measure: segmentation, controller, instances, fallback").add_subparsers(
+    group = commands.add_parser("eval", help="measure: suites of trials, segmentation, controller ...").add_subparsers(
         dest="evaluation", required=True, metavar="EVALUATION"
     )
     seg = group.add_parser(
@@ -56,6 +56,7 @@ def add(commands: Any) -> None:
     _add_controller(group)
     cli_instances.add(group)
     cli_fallback.add(group)
+    cli_eval_suites.add(group)
 
 
 def _segmentation(args: argparse.Namespace) -> int:

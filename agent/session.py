@@ -111,7 +111,8 @@ class Tools:
         return open_backend(self.grasps)
 
 
-def _tools(settings: Settings) -> Tools:
+def tools_of(settings: Settings) -> Tools:
+    """The tools that settings name, not loaded yet; equal for settings that name the same."""
     eyes_and_hands = (settings.vlm, settings.vision_tower, settings.fallback, settings.grasps)
     return Tools(*eyes_and_hands, settings.language, settings.language_within_s)
 
@@ -133,7 +134,7 @@ class Session:
         self, settings: Settings, tools: Tools | None = None, record: bool = False, cell: Cell | None = None
     ) -> None:
         self.settings = settings
-        self.tools = tools or _tools(settings)
+        self.tools = tools or tools_of(settings)
         self.cell = cell or open_cell(settings, record)
         self._commander: Commander | None = None
 
