@@ -1,5 +1,5 @@
 """Things of manipulation tasks rather than of a household: a button, a ball on a stand, a block and a target to slide
-it to, a jar and its lid. After RLBench (James et al., RA-L 2020). In no pool of the random scenes and in no training picture.
+it to, a jar and its lid. After RLBench (James et al., RA-L 2020). In no pool of random scenes, in no training picture.
 """
 
 from __future__ import annotations
