@@ -18,12 +18,6 @@ def add(commands: Any) -> None:
     )
     report.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folder of a run, an evaluation, or several")
     report.add_argument("--out", type=Path, metavar="DIR", help="where to write (default RUNS; needed for several)")
-    report.add_argument(
-        "--outside-above",
-        type=float,
-        metavar="D",
-        help="distance from the training texts above which a command counts as outside their style",
-    )
     report.set_defaults(handler=_report)
 
 
@@ -40,7 +34,6 @@ def _report(args: argparse.Namespace) -> int:
             raise AffordAgentError("--out is for evaluations: the report of a run lies in its folder")
         print(write_report(folder))
         return 0
-    limits = {} if args.outside_above is None else {"outside_above": args.outside_above}
-    for path in write_evaluation_report(args.runs, args.out, **limits):
+    for path in write_evaluation_report(args.runs, args.out):
         print(path)
     return 0

@@ -55,7 +55,7 @@ def row(key: str, success: bool = True, **changes: Any) -> Row:
         "tool": "mini",
         "confidence": 0.9,
         "fault": None,
-        "checks": {},
+        "checks": {"lifted": success},
         "measured": {},
         "cpu_s": dict(COSTS_S),
         "wall_s": 3.0,

@@ -20,9 +20,10 @@ from affordagent.evaluations.reporting.blame import first_against_causal, flow, 
 from affordagent.evaluations.reporting.checks import confusion, times, verified
 from affordagent.evaluations.reporting.figures import OK_ROBOT, figures
 from affordagent.evaluations.reporting.page import FIGURES, PAGE, write_evaluation_report
+from affordagent.evaluations.reporting.pairs import paired
 from affordagent.evaluations.reporting.sankey import sankey
 from affordagent.evaluations.reporting.sources import open_sources
-from affordagent.evaluations.reporting.success import paired_settings, success
+from affordagent.evaluations.reporting.success import success
 from affordagent.evaluations.reporting.wording import wording
 from affordagent.evaluations.reporting.worst import worst_cases
 from affordagent.evaluations.runner.records import Row
@@ -51,7 +52,7 @@ def test_rates_by_what_trials_have_in_common() -> None:
         row("c", False, style="hard", distance=0.9, seed=2, seen=False, category="pan"),
         row("d", style="hard", distance=None, setting="other", noise=True),
     ]
-    found = success(rows, planned=6, outside_above=0.5)
+    found = success(rows, planned=6)
     assert (found["overall"]["k"], found["overall"]["n"], found["overall"]["rate"]) == (3, 4, 0.75)
     assert found["overall"]["wilson95"] == pytest.approx(wilson(3, 4), abs=1e-4)
     assert found["if_missing"] == [0.5, pytest.approx(5 / 6, abs=1e-4)]
@@ -73,7 +74,7 @@ def test_settings_are_paired_on_everything_else() -> None:
         rows.append(row(f"a{i}", i != 6, setting="a", seed=i))
         rows.append(row(f"b{i}", i >= 6, setting="b", seed=i))
     rows.append(row("a-alone", setting="a", seed=50))
-    (test,) = paired_settings(rows)
+    (test,) = paired(rows, "setting")
     assert (test["pairs"], test["unpaired"], test["only_first"], test["only_second"]) == (10, 1, 6, 1)
     assert test["mcnemar_p"] == pytest.approx(2 * (1 + 7) / 2**7)
     assert [d["first"] for d in test["discordant"]["only_first"]] == [f"a{i}" for i in range(6)]
@@ -85,8 +86,19 @@ def test_settings_are_paired_on_everything_else() -> None:
 
 def test_a_trial_that_came_twice_is_no_pair() -> None:
     rows = [row("a", setting="a"), row("a2", setting="a"), row("b", False, setting="b")]
-    (test,) = paired_settings(rows)
+    (test,) = paired(rows, "setting")
     assert (test["pairs"], test["unpaired"], test["mcnemar_p"]) == (0, 3, 1.0)
+
+
+def test_styles_are_paired_on_what_is_meant() -> None:
+    rows = [
+        row("a", style="template", command_id="c1"),
+        row("b", False, style="hard", command_id="c2"),
+        row("c", style="hard", command_id="c3", group="other"),
+    ]
+    (test,) = paired(rows, "style")
+    assert (test["first"], test["second"], test["pairs"], test["only_first"]) == ("template", "hard", 1, 1)
+    assert paired([rows[0], rows[2]], "style") == []  # they mean different things
 
 
 def test_holm() -> None:
@@ -108,7 +120,7 @@ def test_the_flow_holds_every_trial() -> None:
         ("success", None, None): 1,
         ("execute", "grounding + grasp", "grounding.wrong_object"): 1,
         ("execute", "not attributed", "execution.slip"): 1,
-        ("needs clarification", "nothing to blame", "no code"): 1,
+        ("needs clarification", "no repair helps", "no code"): 1,
     }
     diagram = sankey(flow(rows))
     assert sum(bar.n for bar in diagram.bars if bar.x == 0) == 4
@@ -133,8 +145,8 @@ def test_shares_of_kinds_and_causes() -> None:
         )
     ]
     found = kinds(rows)
-    counts = (found["failed"], found["attributed"], found["blamed"], found["nothing_to_blame"], found["several_kinds"])
-    assert counts == (6, 5, 4, 1, 1)
+    counts = [found[name] for name in ("failed", "attributed", "blamed", "without_a_cause", "several_kinds")]
+    assert counts == [6, 5, 4, {"no repair helps": 1}, 1]
     assert {kind: (e["k"], e["n"]) for kind, e in found["first"].items()} == {
         "visual": (3, 4),
         "pose": (0, 4),
@@ -153,16 +165,16 @@ def test_first_failing_is_not_always_causal() -> None:
     rows = [
         row("a", False, attribution=attribution("grasp", first="grounding")),
         row("b", False, attribution=attribution("grasp")),
-        row("c", False, attribution=attribution()),  # nothing wrong, nothing to blame: they agree
+        row("c", False, attribution=attribution(evidence={"success": True})),  # nothing wrong, nothing to blame
         row("d", False, attribution=attribution(first="depth")),
         row("e"),
     ]
     found = first_against_causal(rows)
     assert found["table"] == {
-        "depth": {"nothing to blame": 1},
+        "depth": {"no repair helps": 1},
         "grounding": {"grasp": 1},
         "grasp": {"grasp": 1},
-        "none": {"nothing to blame": 1},
+        "none": {"not when repeated": 1},
     }
     assert (found["differ"]["k"], found["differ"]["n"]) == (2, 4)
 
@@ -222,10 +234,14 @@ def test_wordings_are_compared_in_one_place() -> None:
 def test_sensors_against_the_truth() -> None:
     rows = [row(f"a{i}") for i in range(5)]
     rows += [row("b", sensed_success=False), row("c", False, sensed_success=True), row("d", False)]
-    rows += [row("e", False, sensed_success=None)]
+    rows += [row("e", False, sensed_success=None), row("f", False, sensed_success=False, checks={})]
     found = verified(rows)
-    assert (found["judged"], found["not_judged"]) == (8, 1)
-    shown = {name: (found[name]["k"], found[name]["n"]) for name in found if isinstance(found[name], dict)}
+    assert (found["judged"], found["not_judged"]) == (8, 2)
+    shown = {
+        name: (found[name]["k"], found[name]["n"])
+        for name in found
+        if name.startswith(("agree", "false")) and "keys" not in name
+    }
     assert shown == {
         "agree": (6, 8),
         "false_success": (1, 8),
@@ -235,6 +251,7 @@ def test_sensors_against_the_truth() -> None:
         "false_failure_of_claimed": (1, 2),
         "false_failure_of_succeeded": (1, 6),
     }
+    assert found["missed_checks"] == {"lifted": 1}
     assert (found["false_success_keys"], found["false_failure_keys"]) == (["c"], ["b"])
 
 

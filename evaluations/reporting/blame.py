@@ -14,7 +14,8 @@ from affordagent.evaluations.runner.records import Row
 from affordagent.evaluations.statistics import bootstrap_mean, bootstrap_sums
 
 KINDS = ("visual", "pose", "hardware")
-NOT_ATTRIBUTED, NOTHING = "not attributed", "nothing to blame"
+NOT_ATTRIBUTED, NOTHING = "not attributed", "nothing found"
+NOT_AGAIN, NO_REPAIR = "not when repeated", "no repair helps"
 
 
 def ended_at(row: Row) -> str:
@@ -31,11 +32,16 @@ def causal(row: Row) -> tuple[str, ...] | None:
 
 
 def blamed(row: Row) -> str:
-    """`causal` in words."""
-    causes = causal(row)
-    if causes is None:
+    """`causal` in words; without a cause: the trial succeeds when it is replayed unchanged, or fails with all stages
+    repaired, or the rules found nothing."""
+    found = row["attribution"]
+    if found is None:
         return NOT_ATTRIBUTED
-    return " + ".join(causes) or NOTHING
+    if found["causal"]:
+        return " + ".join(found["causal"])
+    if found["by"] == "evidence":
+        return NOTHING
+    return NOT_AGAIN if found["evidence"].get("success") else NO_REPAIR
 
 
 def code_of(row: Row) -> str:
@@ -80,7 +86,7 @@ def kinds(rows: Sequence[Row]) -> Figures:
         "failed": len(failed),
         "attributed": len(attributed),
         "blamed": len(named),
-        "nothing_to_blame": len(attributed) - len(named),
+        "without_a_cause": dict(Counter(blamed(row) for row in attributed if not causal(row))),
         "several_kinds": several,
         "first": first,
         "shapley": {kind: estimate(values) for kind, values in zip(KINDS, weighted, strict=True)},

@@ -17,13 +17,17 @@ SLOWEST = 12
 
 
 def verified(rows: Sequence[Row]) -> Figures:
-    """The sensors' verdict against the truth, of the trials that have both.
+    """The sensors' verdict against the simulator's on the motion, of the trials that have both.
 
-    false_success: said to be a success and was none, of all that were judged; false_success_of_claimed: of those said
-    to be a success; false_success_of_failed: of those that failed in truth. false_failure likewise.
+    The truth is that all of the simulator's `checks` passed, whatever was expected: a thing that should not have been
+    grasped at all may well be grasped. false_success: said to be a success and was none, of all that were judged;
+    false_success_of_claimed: of those said to be a success; false_success_of_failed: of those that failed in truth.
+    false_failure likewise. missed_checks: the checks that failed in false successes.
     """
-    judged = [row for row in rows if row["sensed_success"] is not None]
-    said, true = ([bool(row[name]) for row in judged] for name in ("sensed_success", "success"))
+    judged = [row for row in rows if row["sensed_success"] is not None and row["checks"]]
+    said = [bool(row["sensed_success"]) for row in judged]
+    true = [all(row["checks"].values()) for row in judged]
+    missed = Counter(name for row in judged if row["sensed_success"] for name, ok in row["checks"].items() if not ok)
     false_success = [row["key"] for row, s, t in zip(judged, said, true, strict=True) if s and not t]
     false_failure = [row["key"] for row, s, t in zip(judged, said, true, strict=True) if t and not s]
     n, claimed, succeeded = len(judged), sum(said), sum(true)
@@ -37,6 +41,7 @@ def verified(rows: Sequence[Row]) -> Figures:
         "false_failure": share(len(false_failure), n),
         "false_failure_of_claimed": share(len(false_failure), n - claimed),
         "false_failure_of_succeeded": share(len(false_failure), succeeded),
+        "missed_checks": dict(missed.most_common()),
         "false_success_keys": false_success,
         "false_failure_keys": false_failure,
     }

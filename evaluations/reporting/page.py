@@ -15,7 +15,7 @@ import jinja2
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import write_json
 from affordagent.evaluations.reporting.blame import blamed, code_of, ended_at, kind_of
-from affordagent.evaluations.reporting.figures import OUTSIDE_ABOVE, figures
+from affordagent.evaluations.reporting.figures import figures
 from affordagent.evaluations.reporting.sankey import BAR_WIDTH, sankey
 from affordagent.evaluations.reporting.sources import Source, open_sources
 from affordagent.evaluations.reporting.success import Figures
@@ -26,15 +26,12 @@ PAGE, FIGURES = "report.html", "report.json"
 RUN_REPORT = "report.html"
 
 
-def write_evaluation_report(
-    folders: Sequence[Path], out: Path | None = None, outside_above: float = OUTSIDE_ABOVE
-) -> tuple[Path, Path]:
+def write_evaluation_report(folders: Sequence[Path], out: Path | None = None) -> tuple[Path, Path]:
     """Write OUT/report.html and OUT/report.json and return their paths.
 
     Args:
         folders: of evaluations, or of runs; see `sources.open_sources`.
         out: default the folder itself.
-        outside_above: distance from the training texts above which a text counts as outside their style.
 
     Raises:
         AffordAgentError: nothing to report, or several folders without `out`.
@@ -44,7 +41,7 @@ def write_evaluation_report(
     sources = open_sources(folders)
     out = out or folders[0]
     rows = [row for source in sources for row in source.rows]
-    result = figures(rows, sum(source.planned for source in sources), outside_above)
+    result = figures(rows, sum(s.planned for s in sources), sum(s.in_flight for s in sources))
     result |= {
         "worst": [row["key"] for row in worst_cases(rows)],
         "evaluations": [{"name": s.name, "header": s.header, "trials": len(s.rows), "notes": s.notes} for s in sources],

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import EVENTS_FILE, RunStore
-from affordagent.evaluations.runner.records import EVALUATION, TABLE, TRIALS, Row
+from affordagent.evaluations.runner.records import EVALUATION, RUNS, TABLE, TRIALS, Row
 from affordagent.evaluations.runner.table import read_rows
 
 RUN_FILE = "run.json"
@@ -57,14 +57,15 @@ UNKNOWN: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Source:
-    """One evaluation. header: what evaluation.json says, {} for run folders. planned: trials asked for. notes:
-    what a reader must know."""
+    """One evaluation. header: what evaluation.json says, {} for run folders. planned: trials asked for.
+    in_flight: begun and not ended. notes: what a reader must know."""
 
     name: str
     folder: Path
     header: dict[str, Any]
     rows: list[Row]
     planned: int
+    in_flight: int = 0
     notes: list[str] = field(default_factory=list)
 
     def run_of(self, row: Row) -> Path | None:
@@ -119,7 +120,8 @@ def _evaluation(folder: Path) -> Source:
     header = json.loads((folder / EVALUATION).read_text()) if (folder / EVALUATION).is_file() else {}
     found = read_rows(folder) if (folder / TRIALS).is_file() else _read_table(folder / TABLE)
     rows = [_complete(row, folder) for row in found]
-    return Source(folder.resolve().name, folder, header, rows, max(header.get("trials", 0), len(rows)))
+    begun = {run.name for run in _children(folder / RUNS)} - {Path(row["run"]).name for row in rows}
+    return Source(folder.resolve().name, folder, header, rows, max(header.get("trials", 0), len(rows)), len(begun))
 
 
 def _read_table(path: Path) -> list[Any]:
@@ -144,7 +146,7 @@ def _runs(folder: Path, runs: list[Path]) -> Source:
         notes.append(f"{planned} of them only planned, and nothing moved: they count as successes here.")
     if len(ended) < len(runs):
         notes.append(f"Not ended: {', '.join(run.name for run in runs if run not in ended)}.")
-    return Source(folder.resolve().name, folder, {}, rows, len(runs), notes)
+    return Source(folder.resolve().name, folder, {}, rows, len(runs), len(runs) - len(ended), notes)
 
 
 def _row_of_run(run: Path) -> Row:

@@ -60,7 +60,9 @@ def _widest(rows: Sequence[Row]) -> list[Figures]:
         groups[row["group"]][row["command_id"]].append(row)
     found = []
     for group, said in groups.items():
-        wordings = [{"command_id": c, "text": mine[0]["text"]} | success_rate(mine) for c, mine in said.items()]
+        wordings: list[Figures] = [
+            {"command_id": command, "text": mine[0]["text"]} | success_rate(mine) for command, mine in said.items()
+        ]
         wordings.sort(key=lambda w: (w["rate"], w["command_id"]))
         spread = round(wordings[-1]["rate"] - wordings[0]["rate"], 4)
         found.append({"group": group, "spread": spread, "wordings": wordings})
