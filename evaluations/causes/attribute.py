@@ -27,7 +27,7 @@ from affordagent.core.run_store import RunStore, as_plain
 from affordagent.evaluations.causes.comparison import Finding, Judge, first_failing
 from affordagent.evaluations.causes.faults import Fault, swaps_of_all
 from affordagent.evaluations.causes.oracles import Oracles, recorded_look, unless_hopeless
-from affordagent.evaluations.causes.shapley import Coalition, causal_set, coalitions, ladder, shapley
+from affordagent.evaluations.causes.shapley import Coalition, causal_set, ladder, shapley
 from affordagent.evaluations.causes.taxonomy import code_of
 from affordagent.evaluations.causes.truth import Truth
 from affordagent.evaluations.runner.trial import REPEAT_STRIDE, Trial, judged, open_cell, read_trial, stage
@@ -225,24 +225,19 @@ class Game:
         self.scene, self.number = scene, number
         self.records: list[Record] = []
         self._runs: dict[Coalition, Replayed] = {}
-        self._values: dict[Coalition, float] = {}
         if base is not None:
             self._runs[frozenset()] = base
 
     def value(self, repaired: Coalition) -> float:
-        """1 for a success, else 0.
-
-        A grasp, a plan or a motion that led to success was right, and the repair of what is right changes nothing: with
-        more of these repaired a success stays one. And no such repair changes which object a mask marks.
-        """
-        if repaired not in self._values:
-            earlier = [frozenset(c for c in repaired if c not in gone) for gone in _pose_subsets(repaired)]
-            known = next((self._values[s] for s in earlier if self._values.get(s) == 1), None)
-            self._values[repaired] = float(self.scene.success(self.run(repaired))) if known is None else known
-        return self._values[repaired]
+        """1 for a success, else 0."""
+        return float(self.scene.success(self.run(repaired)))
 
     def run(self, repaired: Coalition) -> Replayed:
-        """The replay: from the one without the last of the repairs, at the node of which it begins."""
+        """The replay: from the one without the last of the repairs, at the node of which it begins.
+
+        A grasp, a plan or a motion that led to success was right, and the repair of what is right changes nothing; and
+        none of these repairs changes which object the mask marks.
+        """
         if repaired not in self._runs:
             self._runs[repaired] = self._replayed(repaired)
             self.records.append(self._record(repaired))
@@ -254,7 +249,8 @@ class Game:
             return scene.run(repaired, number=self.number)
         last = max(repaired, key=CAUSES.index)
         base, changed = self.run(repaired - {last}), scene.changed_by(last)
-        if not changed or (last in _POSE_AND_AFTER and base.code == "grounding.wrong_object"):
+        settled = scene.success(base) or base.code == "grounding.wrong_object"
+        if not changed or (settled and last in _POSE_AND_AFTER):
             return base
         for attempt in range(ATTEMPTS if "grasp" in repaired else 1):
             found = scene.run(repaired, base, changed, self.number, attempt)
@@ -266,10 +262,6 @@ class Game:
         run = self._runs[repaired]
         causes = [cause for cause in CAUSES if cause in repaired]
         return {"repaired": causes, "success": self.scene.success(run), "code": run.code, "seed": self.number}
-
-
-def _pose_subsets(repaired: Coalition) -> Iterator[Coalition]:
-    yield from (gone for gone in coalitions(sorted(repaired & _POSE_AND_AFTER)) if gone)
 
 
 def repeat(scene: Scene, causal: Coalition, base: Replayed, number: int) -> tuple[Record, Record | None]:
