@@ -6,18 +6,18 @@ Labels are kept as JSONL: {"command": id, "labeller": anonymous id, "means": "mu
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from affordagent.core.embedded import text_encoder
 from affordagent.core.errors import AffordAgentError
+from affordagent.core.jsonl import read_lines
 from affordagent.evaluations.commands.command import Command, CommandGold
 from affordagent.evaluations.commands.quality import plain
 
@@ -65,29 +65,15 @@ def read_labels(path: Path) -> list[Label]:
     Raises:
         AffordAgentError: not such a file.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AffordAgentError(f"cannot read {path}: {error}; make it with `affordagent commands label`") from error
-    labels = (_label(line, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip())
+    labels = (_label(value, f"{path} line {number}") for number, value in enumerate(read_lines(path), 1))
     found = {(label.command, label.labeller): label for label in labels}
     return list(found.values())
 
 
-def _label(line: str, where: str) -> Label:
-    try:
-        return Label(**json.loads(line))
-    except (TypeError, ValueError) as error:
-        raise AffordAgentError(f"{where}: no label: {error}; must be command, labeller and means") from error
-
-
-def append_label(path: Path, label: Label) -> None:
-    """On the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(label), ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _label(value: Any, where: str) -> Label:
+    if not isinstance(value, dict) or set(value) != {f.name for f in fields(Label)}:
+        raise AffordAgentError(f"{where}: {value!r} is no label; must be an object of command, labeller and means")
+    return Label(**{name: str(said) for name, said in value.items()})
 
 
 def agreement(labels: Iterable[Label], commands: Iterable[Command] = (), seed: int = 0) -> Agreement:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import secrets
 import threading
 from collections import Counter
@@ -21,8 +20,9 @@ import numpy as np
 from affordagent.agent.pictures import overlay
 from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import AffordAgentError
+from affordagent.core.jsonl import append_line
 from affordagent.core.types import PartMask
-from affordagent.evaluations.commands.command import Command, CommandGold, as_line, read_commands
+from affordagent.evaluations.commands.command import Command, CommandGold, as_object, read_commands
 from affordagent.evaluations.commands.importing import slug
 from affordagent.evaluations.commands.quality import copy_of, plain, text_faults
 from affordagent.robot.sim.scene import sample_scene
@@ -149,16 +149,10 @@ class Answers:
                     language=language,
                     notes=f"asked: {task.asking}",
                 )
-                self._append(as_line(command))
+                append_line(self.file, as_object(command))
                 self._ids[key] = command.id
                 self._counts[task.id] += 1
             return self._ids[key]
-
-    def _append(self, line: str) -> None:
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
 
     def next_task(self, tasks: Sequence[Task], writer: str, skipped: Collection[str] = ()) -> Task | None:
         """One that the writer has not answered yet, of those with the fewest answers; None = all are done."""

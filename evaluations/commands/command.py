@@ -25,6 +25,7 @@ Style = Literal["template", "easy", "hard", "natural"]
 Expected = Literal["grasp", "ask", "refuse"]
 Split = Literal["dev", "test"]
 
+SHIPPED: tuple[Split, ...] = ("dev", "test")
 MAX_TEXT = 500  # characters; nobody says more to a robot in one breath
 
 _Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -131,11 +132,18 @@ class Command(BaseModel):
 
 
 def read_commands(path: Path) -> list[Command]:
-    """The commands of a JSONL file, in its order.
+    """The commands of a JSONL file, in its order. Also: the shipped sets under the names `dev` and `test`, and .json
+    files with a list of commands or questions, see `foreign`.
 
     Raises:
         AffordAgentError: the file cannot be read, a line is wrong (names line and field), or an id comes twice.
     """
+    if path.suffix == ".json":
+        from affordagent.evaluations.commands.foreign import read_list
+
+        return read_list(path)
+    if str(path) in SHIPPED and not path.exists():
+        path = shipped_file(str(path))
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts may hold U+2028 and the like
     except (OSError, UnicodeDecodeError) as error:
@@ -175,16 +183,21 @@ def _said(problem: Any) -> str:
 
 def write_commands(path: Path, commands: Iterable[Command]) -> None:
     """The commands as JSONL (UTF-8), fields at their defaults left out but for `gold`."""
-    text = "".join(as_line(command) for command in commands)
+    lines = (json.dumps(as_object(command), ensure_ascii=False) + "\n" for command in commands)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text("".join(lines), encoding="utf-8")
 
 
-def as_line(command: Command) -> str:
-    """One line of a commands file, with its end."""
-    return json.dumps(command.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) + "\n"
+def as_object(command: Command) -> dict[str, Any]:
+    """What a line holds."""
+    return command.model_dump(mode="json", exclude_defaults=True)
+
+
+def shipped_file(split: str) -> Path:
+    """Where a set that comes with the package lies."""
+    return Path(str(files("affordagent.evaluations").joinpath(f"commands/{split}.jsonl")))
 
 
 def shipped_commands(split: Split) -> list[Command]:
     """The commands that come with the package: "dev" may be looked at and fitted to, "test" is for final reports."""
-    return read_commands(Path(str(files("affordagent.evaluations").joinpath(f"commands/{split}.jsonl"))))
+    return read_commands(shipped_file(split))
