@@ -143,6 +143,7 @@ def confirm(bench: Workbench, state: GraspState) -> Done:
 def execute(bench: Workbench, state: GraspState) -> Done:
     """Open, approach, close, lift, hold, deliver; what the run's journal says has been done is not done again."""
     from affordagent.core.journal import MOTIONS_FILE, MotionJournal
+    from affordagent.tools.execution import deliver_held
     from affordagent.tools.execution import execute as execute_plan
 
     arm = bench.arm
@@ -153,11 +154,13 @@ def execute(bench: Workbench, state: GraspState) -> Done:
             check_sight(bench)
         if bench.stopped():  # which making ready forgets
             raise KeyboardInterrupt
-        report = execute_plan(arm, bench.store.get("plan"), journal, hand_over=bench.hand_over)
+        carry_out = deliver_held if state.get("held") else execute_plan
+        report = carry_out(arm, bench.store.get("plan"), journal, hand_over=bench.hand_over)
     evidence = {**asdict(report), **({"mended": mended} if mended else {})}
     there = bench.store.get("plan").delivery
     end = "held" if there is None else "put down" if there.kind == "place" else f"handed over: {report.taken}"
-    return Done(f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and {end}", evidence)
+    did = "" if state.get("held") else f"closed at {1e3 * report.closed_width_m:.0f} mm, lifted and "
+    return Done(f"{did}{end}", evidence)
 
 
 def check_sight(bench: Workbench) -> None:

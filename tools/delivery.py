@@ -73,6 +73,11 @@ def place_goal(cloud: PartCloud, destination: Destination, there: Array, bare_ta
     return DeliveryGoal("place", np.stack(moves), there if not on_table else np.empty((0, 3)))
 
 
+def put_back_goal() -> DeliveryGoal:
+    """Where it was taken from, let go a little above the table."""
+    return DeliveryGoal("place", rigid(np.eye(3), [0.0, 0.0, RELEASE_M])[None], np.empty((0, 3)))
+
+
 def hand_over_goal(cloud: PartCloud, settings: HandOver, part_kept_free: bool) -> DeliveryGoal:
     """How to hold the object out to the person: its middle at the place of the settings, its free end to the person.
 

@@ -89,6 +89,19 @@ def execute(
     return ExecutionReport(closed_m, held_m, worst_rad, end.stamp_s - start_s, taken)
 
 
+def deliver_held(
+    arm: Arm, plan: GraspPlan, journal: MotionJournal | None = None, *, hand_over: HandOver | None = None
+) -> ExecutionReport:
+    """Deliver what an earlier command took by `plan` and the hand still holds. Raises as `execute`."""
+    assert plan.delivery is not None
+    journal, begin = journal or MotionJournal.in_memory(), arm.read()
+    closed_m = begin.gripper_width_m
+    motions, taken = _deliver(arm, journal, plan.delivery, hand_over or HandOver(), closed_m, begin.tcp_force_n)
+    worst_rad = max(motion.max_error_rad for motion in motions)
+    start_s = journal.motions()[0].start["stamp_s"]
+    return ExecutionReport(closed_m, closed_m, worst_rad, motions[-1].state.stamp_s - start_s, taken)
+
+
 def _deliver(
     arm: Arm, journal: MotionJournal, there: Delivery, hand_over: HandOver, closed_m: float, held_n: Array | None
 ) -> tuple[list[MotionResult], str | None]:

@@ -41,7 +41,7 @@ class SimArm:
 
     @property
     def log(self) -> dict[str, PhaseLog]:
-        """Contacts since the last `make_ready`, by phase."""
+        """Contacts since the cell was last looked at, by phase."""
         return self.contacts.phases
 
     @property
@@ -49,16 +49,16 @@ class SimArm:
         return self._stop.is_set()
 
     def make_ready(self) -> list[str]:
-        """Forget a stop and the logs; nothing in the simulator needs mending."""
-        self.resume()
+        """Forget a stop; nothing in the simulator needs mending."""
+        self._stop.clear()
+        if self._person is not None:
+            self._person.leave()
         return []
 
     def resume(self) -> None:
         """Forget stops and logs, keep the state."""
-        self._stop.clear()
+        self.make_ready()
         self.contacts.clear()
-        if self._person is not None:
-            self._person.leave()
 
     def read(self) -> ArmState:
         force_n = self.contacts.force_n.copy()

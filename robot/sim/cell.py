@@ -93,7 +93,9 @@ class SimCell:
             iio.imwrite(path, np.stack(self.frames), fps=VIDEO_FPS, codec="libx264", macro_block_size=1)
 
     def look(self) -> RgbdFrame:
+        """What is touched and moved from now on is what `judge` speaks of."""
         self._view.remember(self.data.qpos)
+        self.arm.contacts.clear()
         return self._view.look(self.name, self._noise, self._rng)
 
     def look_again(self) -> RgbdFrame:
