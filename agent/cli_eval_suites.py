@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
     trials = list(SUITES[args.suite](asked))[: args.limit]
     if not trials:
         raise AffordAgentError("nothing to run: ask for at least one round")
-    evaluation = Evaluation(args.suite, _as_json(asked), asked.changes, trials)
+    evaluation = Evaluation(args.suite, asked.as_json(), asked.changes, trials)
     there = 0 if args.anew else len(read_lines(args.out / TRIALS))
     with progress(args.suite, len(trials), there) as (on_row, say):
         rows = evaluate(evaluation, args.out, args.workers, args.ray, args.anew, on_row, say)
@@ -186,18 +186,6 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _as_json(asked: Asked) -> dict[str, Any]:
-    """What the suite was asked for; a file of commands by its contents."""
-    import hashlib
-    from dataclasses import asdict
-
-    fields = {name: value for name, value in asdict(asked).items() if name != "changes"}
-    if asked.commands is not None:
-        digest = hashlib.sha256(asked.commands.read_bytes()).hexdigest()[:16]
-        fields["commands"] = f"{asked.commands.name} sha256:{digest}"
-    return fields
 
 
 @contextmanager

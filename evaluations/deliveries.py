@@ -13,15 +13,19 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from affordagent.agent.session import Session, Tools, versions
 from affordagent.agent.settings import Settings
 from affordagent.core.run_store import write_json
 from affordagent.core.types import Destination, FunctionalQuery
-from affordagent.evaluations.episodes import TrueTools
+from affordagent.evaluations.runner.truth import TrueTools
 from affordagent.evaluations.statistics import rate
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.judge import Gold
@@ -64,8 +68,8 @@ class TrueDelivery(TrueTools):
 
     kind: Kind = "in"
 
-    def understand(self, text: str) -> FunctionalQuery:
-        query = super().understand(text)
+    def understand(self, text: str, see: Callable[[], NDArray[np.uint8]] | None = None) -> FunctionalQuery:
+        query = super().understand(text, see)
         if self.kind in PLACES:
             words = {"on": "tray", "table": "table"}.get(self.kind, "box")
             relation: Literal["in", "on", "beside"] = "on" if self.kind == "table" else self.kind  # type: ignore[assignment]

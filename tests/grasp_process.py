@@ -16,8 +16,8 @@ from pathlib import Path
 
 from affordagent.agent.session import Session
 from affordagent.agent.settings import Settings
-from affordagent.evaluations.episodes import TrueTools
 from affordagent.evaluations.kill_moments import GivenTools
+from affordagent.evaluations.runner.truth import TrueTools
 from affordagent.robot.sim.cell import SimCell
 
 

@@ -6,10 +6,11 @@ cut short has seen all of them equally often.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,16 +50,20 @@ class Asked:
     def seeds(self) -> range:
         return range(self.first_seed, self.first_seed + self.rounds)
 
-    @property
-    def common(self) -> dict[str, Any]:
-        return {"masks": self.masks, "noise": self.noise}
+    def as_json(self) -> dict[str, Any]:
+        """All but the settings, JSON's own types; the file of commands by its contents."""
+        fields = {name: value for name, value in asdict(self).items() if name != "changes"}
+        if self.commands is not None:
+            digest = hashlib.sha256(self.commands.read_bytes()).hexdigest()[:16]
+            fields["commands"] = f"{self.commands.name} sha256:{digest}"
+        return fields
 
 
 def styles(asked: Asked) -> Iterator[Trial]:
     """Template against hard instructions: the same scenes, the same targets."""
     for repeat, seed, scene in itertools.product(range(asked.repeats), asked.seeds, asked.scenes):
         for style, (setting, changes) in itertools.product(asked.styles, asked.changes.items()):
-            yield _generated("styles", asked, scene, seed, style, setting, changes, repeat=repeat)
+            yield _generated("styles", asked, scene, seed, style, setting, changes, repeat)
 
 
 def objects(asked: Asked) -> Iterator[Trial]:
@@ -71,7 +76,7 @@ def objects(asked: Asked) -> Iterator[Trial]:
     around = [f"{AROUND}:{c}:{TEST_SEEDS.start + asked.first_seed}" for c in turns[: asked.things]]
     for repeat, seed, scene in itertools.product(range(asked.repeats), asked.seeds, around):
         for setting, changes in asked.changes.items():
-            yield _generated("objects", asked, scene, seed, asked.styles[0], setting, changes, repeat=repeat)
+            yield _generated("objects", asked, scene, seed, asked.styles[0], setting, changes, repeat)
 
 
 def depth(asked: Asked) -> Iterator[Trial]:
@@ -81,8 +86,7 @@ def depth(asked: Asked) -> Iterator[Trial]:
         scene = instances[THIN[seed % len(THIN)]]
         for sigma_m, (name, changes) in itertools.product(asked.sigmas_m, asked.changes.items()):
             setting = f"sigma {1e3 * sigma_m:g} mm" + ("" if name == "default" else f", {name}")
-            style = asked.styles[0]
-            yield _generated("depth", asked, scene, seed, style, setting, changes, repeat=repeat, depth_sigma_m=sigma_m)
+            yield _generated("depth", asked, scene, seed, asked.styles[0], setting, changes, repeat, sigma_m)
 
 
 def commands(asked: Asked) -> Iterator[Trial]:
@@ -134,12 +138,25 @@ def _generated(
     style: Style,
     setting: str,
     changes: Mapping[str, Any],
-    **more: Any,
+    repeat: int,
+    depth_sigma_m: float | None = None,
 ) -> Trial:
     """A trial whose text is drawn; the `seed`-th thing of the scene is meant."""
-    same = f"{scene}-{seed}"
-    own = {"setting": setting, "changes": dict(changes), "style": style, "command_id": f"{style}-{same}", "group": same}
-    return Trial(suite=suite, scene=scene, seed=seed, target=seed, **own, **asked.common, **more)
+    return Trial(
+        suite=suite,
+        setting=setting,
+        changes=dict(changes),
+        scene=scene,
+        seed=seed,
+        repeat=repeat,
+        noise=asked.noise,
+        depth_sigma_m=depth_sigma_m,
+        masks=asked.masks,
+        target=seed,
+        style=style,
+        command_id=f"{style}-{scene}-{seed}",
+        group=f"{scene}-{seed}",
+    )
 
 
 def thin_instance(category: str, first_seed: int) -> int:

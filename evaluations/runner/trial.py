@@ -84,7 +84,8 @@ class Trial(BaseModel):
     @property
     def key(self) -> str:
         """Readable, good as a file's name, and another one for every other trial."""
-        words = (self.command_id, self.scene, str(self.seed), self.setting, *([f"r{self.repeat}"] * bool(self.repeat)))
+        where = () if self.text is None else (self.scene, str(self.seed))  # else the command's id says it
+        words = (self.command_id, *where, self.setting, *([f"r{self.repeat}"] * bool(self.repeat)))
         readable = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words)
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:10]
         return f"{readable[:100]}-{digest}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from affordagent.agent.session import Tools
 from affordagent.core.types import Candidate, FunctionalQuery, PartMask, RgbdFrame, TableScene
@@ -20,7 +24,7 @@ class TrueTools(Tools):
     def load(self) -> None:
         """The truth needs no models."""
 
-    def understand(self, text: str) -> FunctionalQuery:
+    def understand(self, text: str, see: Callable[[], NDArray[np.uint8]] | None = None) -> FunctionalQuery:
         assert self.cell is not None
         thing = self.cell.scene.object(self.target)
         part = None if thing.obj.part == "body" else thing.obj.part
