@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from affordagent.agent import (
     cli_calibrate,
+    cli_commands,
     cli_data,
     cli_emulator,
     cli_eval,
@@ -50,7 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     graph = commands.add_parser("graph", help="print the pipeline as a mermaid diagram")
     graph.set_defaults(handler=_graph)
 
-    for group in (cli_run, cli_report, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_data, cli_calibrate, cli_emulator):
+    groups = (cli_run, cli_report, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_commands, cli_data, cli_calibrate)
+    for group in (*groups, cli_emulator):
         group.add(commands)
     return parser
 

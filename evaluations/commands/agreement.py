@@ -6,6 +6,7 @@ Labels are kept as JSONL: {"command": id, "labeller": anonymous id, "means": "mu
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -15,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from affordagent.core.catalogue import catalogue
 from affordagent.core.embedded import text_encoder
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.jsonl import read_lines
+from affordagent.core.lexicon import lexicon
 from affordagent.evaluations.commands.command import Command, CommandGold
 from affordagent.evaluations.commands.quality import plain
 
@@ -171,3 +174,28 @@ def _distinct(words: Sequence[Sequence[str]], n: int) -> float:
 
 def _mean(values: Sequence[bool]) -> float:
     return sum(values) / len(values) if values else float("nan")
+
+
+def meaning_of(said: str) -> str:
+    """What a labeller typed, as `Label.means`: every name as the catalogue or the lexicon has it.
+
+    Raises:
+        AffordAgentError: a name that neither has.
+    """
+    if said in ("none", "ambiguous", "?"):
+        return "ambiguous" if said == "?" else said
+    meant = [_category(name.strip()) for name in said.split("|") if name.strip()]
+    if not meant:
+        raise AffordAgentError("type a name, none, or ?")
+    return "|".join(sorted({category for categories in meant for category in categories}))
+
+
+def _category(name: str) -> list[str]:
+    kinds = catalogue() | lexicon()
+    own = [kind for kind, known in kinds.items() if name == kind or name in known.names]
+    generic = [kind.name for kind in catalogue().values() if name in kind.generic]
+    if not own and not generic:
+        close = difflib.get_close_matches(name, [*kinds, *(n for kind in kinds.values() for n in kind.names)], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "names: " + ", ".join(catalogue())
+        raise AffordAgentError(f"{name!r} is no thing that is known; {hint}")
+    return own or generic
