@@ -1,6 +1,6 @@
 """Run the tasks: rows in OUT/trials.jsonl as they end, run folders in OUT/runs, rates in OUT/summary.json.
 
-python -m affordagent.evaluations.tasks --out DIR [--tasks slide ...] [--ways default ...] [--first-seed 0] [--trials 20]
+python -m affordagent.evaluations.tasks --out DIR [--tasks slide ...] [--ways default ...] [--first-seed 0]
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
         "failures": dict(Counter(f"{row['failure_stage']} {row['failure_code']}" for row in failed).most_common()),
         "cpu_s": round(bootstrap_mean([sum(row["cpu_s"].values()) for row in rows])[0], 2),
     }
-    if "slide" in rows[0]:
+    if rows[0]["slide"]:
         over = sum(bool(row["measured"].get("middle_over_target")) for row in rows)
         found["middle_over_target"] = rate(over, len(rows))
         found["modes"] = dict(Counter(str(row["mode"]) for row in failed).most_common())

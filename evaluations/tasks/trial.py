@@ -38,6 +38,13 @@ class TaskTrial:
         return "-".join([*words, *["noise"] * self.noise])
 
 
+class TaskRow(Row):
+    """mode: how a slide failed, of `slide.MODES`. slide: its `SlideAccount`. None for other tasks."""
+
+    mode: str | None
+    slide: dict[str, Any] | None
+
+
 class _NoModels(Tools):
     """A contact task asks no trained model: none is loaded for it."""
 
@@ -45,11 +52,8 @@ class _NoModels(Tools):
         """Nothing to load."""
 
 
-def run_task(trial: TaskTrial, out: Path, tools: Tools) -> Row:
-    """Run one trial; its run folder is kept under `out`. tools: with the models, for "pick".
-
-    The row has two more fields: `mode`, how a slide failed, and `slide`, what was measured of it.
-    """
+def run_task(trial: TaskTrial, out: Path, tools: Tools) -> TaskRow:
+    """Run one trial; its run folder is kept under `out`. tools: with the models, for "pick"."""
     task, scene = TASKS[trial.task], sample_task_scene(trial.task, trial.seed)
     text = task.sentence(scene, np.random.default_rng([trial.seed, 7]))
     cell = SimCell(scene.scene, noise=trial.noise, seed=trial.seed)
@@ -64,7 +68,7 @@ def run_task(trial: TaskTrial, out: Path, tools: Tools) -> Row:
     verdict: dict[str, Any] = json.loads(judged.read_text()) if judged.is_file() else {"checks": {}, "measured": {}}
     failure = result.failure or {"stage": None, "code": None, "message": None}
     grounded = [s["evidence"] for s in result.stages if s["stage"] == "ground"]
-    row = Row(
+    row = TaskRow(
         key=trial.key,
         suite=SUITE,
         setting=trial.setting,
@@ -103,8 +107,10 @@ def run_task(trial: TaskTrial, out: Path, tools: Tools) -> Row:
         wall_s=round(time.perf_counter() - start_s, 2),
         run=f"{RUNS}/{trial.key}",
         attribution=None,
+        mode=None,
+        slide=None,
     )
     if trial.task == "slide":
         account = account_of(run, row)
-        row |= {"mode": account.mode, "slide": asdict(account)}  # type: ignore[typeddict-item]
+        row["mode"], row["slide"] = account.mode, asdict(account)
     return row
