@@ -161,5 +161,6 @@ def judged(bench: Workbench, state: GraspState) -> Done:
     assert verdict is not None  # a simulated cell knows
     store.put("verdict", verdict)
     if not verdict.success:
-        raise StageFailure("verify", verdict.code or "verify.unknown", "not done", **asdict(verdict))
+        evidence = {"checks": verdict.checks, "measured": verdict.measured, "by": verdict.by}
+        raise StageFailure("verify", verdict.code or "verify.unknown", "not done", **evidence)
     return Done("done", {}, {"outcome": "success"})
