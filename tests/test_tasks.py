@@ -1,4 +1,4 @@
-"""Manipulation tasks: what sentences ask for, what is found, where it is touched, how it is judged, and whole trials."""
+"""Manipulation tasks: what sentences ask for, what is found, where it is touched, how it is judged; whole trials."""
 
 import json
 
@@ -200,7 +200,7 @@ def test_a_whole_trial_leaves_a_row_and_a_run_folder(task, tmp_path):
     stages = [e["stage"] for e in map(json.loads, (folder / "events.jsonl").read_text().splitlines()) if "stage" in e]
     wanted = ["understand", "look", "ground", "lift", "propose", "plan", "confirm", "execute", "verify"]
     assert list(dict.fromkeys(stages)) == wanted
-    assert json.loads((folder / "contact.json").read_text())["strokes"]
+    assert json.loads((folder / "contact.json").read_text())["report"]
     assert summarise([dict(row)])[task + (": default" if task == "slide" else "")]["success"]["k"] == 1
 
 

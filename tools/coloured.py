@@ -25,6 +25,7 @@ SIZES_M: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "lid": ((0.06, 0.11), (0.05, 0.1), (0.02, 0.05)),
 }
 _COLOURED_PART = {"button": 0.08, "ball": 0.2}  # its part is what has the colour: this share of what is seen of it
+_PAINTED = ("block", "jar")  # in one colour
 _TOP_PART = {"lid": 0.012}  # its part is what is within so much of its highest point
 _SIZE_SLACK_M = 0.015  # beyond its range, at which a size fits half
 CLEAR_COLOUR = 0.3  # share of any other thing
@@ -32,7 +33,9 @@ FITS = 0.25
 TARGET_M2 = (0.004, 0.05)
 TARGET_FILL = 0.5  # of its enclosing rectangle, in the picture: a square seen aslant, perhaps half hidden
 _FLAT_M = 0.006
-_OFF_TABLE_LAB = 18.0
+_OFF_TABLE_LAB, _SPREADS = 6.0, 4.0  # least distance of colours, and in the table's own spread
+_LIGHTNESS = 0.5  # counts less than hue: shadows
+_SAME_HUE_DEG = 15.0
 
 
 def find_thing(frame: RgbdFrame, scene: TableScene, name: str, colour: str | None) -> PartMask:
@@ -45,7 +48,8 @@ def find_thing(frame: RgbdFrame, scene: TableScene, name: str, colour: str | Non
     scores = []
     for proposal, size_m in zip(scene.proposals, sizes, strict=True):
         share = 1.0 if colour is None else (colour_share(frame.color, proposal.mask, colour) or 0.0)
-        scores.append(_size_fit(name, size_m) * _colour_fit(name, share))
+        painted = _one_hue(frame, proposal.mask) if name in _PAINTED else 1.0
+        scores.append(_size_fit(name, size_m) * _colour_fit(name, share) * painted)
     best = int(np.argmax(scores)) if scores else -1
     evidence = {"scores": {str(p.id): round(float(s), 3) for p, s in zip(scene.proposals, scores, strict=True)}}
     words = name if colour is None else f"{colour} {name}"
@@ -72,8 +76,7 @@ def find_target(frame: RgbdFrame, scene: TableScene, colour: str | None) -> Part
     sigma = noise_sigma(scene.height_m, frame.depth_m)
     with np.errstate(invalid="ignore"):
         flat = (np.abs(scene.height_m) < np.maximum(_FLAT_M, 3 * sigma)) & ~things
-    lab = cv2.cvtColor(frame.color, cv2.COLOR_RGB2LAB).astype(np.float32)
-    off_table = np.linalg.norm(lab[..., 1:] - np.median(lab[flat][:, 1:], axis=0), axis=2) > _OFF_TABLE_LAB
+    off_table = _off_table(frame, flat)
     patches = cv2.morphologyEx((flat & off_table).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     count, labels, facts, _ = cv2.connectedComponentsWithStats(patches)
     found: list[PartMask] = []
@@ -90,6 +93,23 @@ def find_target(frame: RgbdFrame, scene: TableScene, colour: str | None) -> Part
         message = f"I see no {words} lying flat on the table ({count - 1} patches of another colour than the table's)"
         raise StageFailure("ground", "grounding.not_found", f"{message}: put it into view, or say its colour")
     return max(found, key=lambda part: part.confidence)
+
+
+def _off_table(frame: RgbdFrame, flat: Mask) -> Mask:
+    """(H, W) pixels of another colour than most of `flat`, by more than that varies by itself."""
+    lab = cv2.cvtColor(frame.color.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) * [_LIGHTNESS, 1, 1]
+    distance = np.linalg.norm(lab - np.median(lab[flat], axis=0), axis=2)
+    return np.asarray(distance > max(_OFF_TABLE_LAB, _SPREADS * float(np.median(distance[flat]))))
+
+
+def _one_hue(frame: RgbdFrame, mask: Mask) -> float:
+    """Share of a thing that has its most common hue: 1 for what is painted in one colour."""
+    hsv = cv2.cvtColor(frame.color[mask][None].astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[0]
+    tinted = hsv[:, 1] > 0.3
+    if not tinted.any():
+        return 0.0
+    off = np.abs((hsv[:, 0] - np.median(hsv[tinted, 0]) + 180) % 360 - 180)
+    return float((tinted & (off < _SAME_HUE_DEG)).mean())
 
 
 def _size_fit(name: str, size_m: Array) -> float:

@@ -1,7 +1,8 @@
 """The nodes of the grasp graph that do something else in a task: what is understood, found, planned, done and judged.
 
 The graph, its records and its run folder stay as they are; what is not swapped (look, lift, and for a lid propose and
-execute) runs as usual. In the run folder, besides: `contact.json`, the stroke as planned and made.
+execute) runs as usual. In the run folder, besides: `contact.json`, the stroke as planned and made, and `look_2` and so
+on, with the artefacts of the looks and strokes after the first.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 from affordagent.agent.language.tasks import understand_task
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
-from affordagent.core.run_store import write_json
+from affordagent.core.run_store import RunStore, write_json
 from affordagent.core.types import DeliveryGoal, Mask, PartCloud, PartMask
 from affordagent.evaluations.tasks.lid import lid_goal
 from affordagent.evaluations.tasks.table import Way
 from affordagent.graphs.moving import execute as usual_execute
-from affordagent.graphs.stages import lift as usual_lift
+from affordagent.graphs.stages import lift, look
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
 from affordagent.robot.safety import SafeArm
 from affordagent.robot.sim.cell import SimCell
@@ -31,10 +32,8 @@ from affordagent.tools.contact_goals import Footprint, block_of, footprint_of, p
 from affordagent.tools.destination import base_points
 from affordagent.tools.motion.contact import ContactGoal, ContactPlan, plan_contact
 from affordagent.tools.motion.plan_grasp import plan_grasp
-from affordagent.tools.table import find_objects
 
 NEAR_ENOUGH_M = 0.012  # of the block's middle to the target's, as seen: no further stroke
-LEAST_PUSH_M = 0.008
 
 
 @dataclass
@@ -134,6 +133,11 @@ class TaskRun:
             T = moment(self.cell).T_base_body[self.scene.thing]
             sides = self.scene.scene.object(self.scene.thing).obj.parameters
             block = Footprint(T[:2, 3], T[:2, :2].T, np.array([sides["x_m"], sides["y_m"]]) / 2)
+        if self.way.offset_m:  # a mask that is off to one side: to the left of the way in even scenes
+            d = self.target_xy - block.centre
+            left = np.array([-d[1], d[0]]) / np.linalg.norm(d)
+            side = 1 if self.scene.scene.seed % 2 == 0 else -1
+            block = replace(block, centre=block.centre + side * self.way.offset_m * left)
         self.goal = push_goal(cloud, block, self.target_xy, self.way.opening_m)
         self.strokes.append(Stroke(_line(self.goal), block, self.target_xy))
 
@@ -157,9 +161,12 @@ class TaskRun:
         assert arm is not None
         self.before = moment(self.cell)
         self._stroke(bench, arm)
-        while self.name == "slide" and len(self.strokes) < self.way.strokes and self._again(bench):
-            self._plan(bench, arm)
-            self._stroke(bench, arm)
+        while self.name == "slide" and len(self.strokes) < self.way.strokes:
+            again = self._again(bench)
+            if again is None:
+                break
+            self._plan(again, arm)
+            self._stroke(again, arm)
         reports = [asdict(s.report) for s in self.strokes if s.report is not None]
         return Done(f"{len(reports)} strokes", {"strokes": reports})
 
@@ -170,27 +177,22 @@ class TaskRun:
             stroke.report = make_stroke(arm, self.plan, lambda: stroke.trail.append(moment(self.cell)))
             leave(arm, self.plan, stroke.report)
         finally:
-            write_json(bench.store.folder / "contact.json", {"strokes": [_as_json(s) for s in self.strokes]})
+            write_json(bench.store.folder / "contact.json", _as_json(stroke))
 
-    def _again(self, bench: Workbench) -> bool:
-        """Look again: is the block not there yet? Then the next stroke is proposed. The target stays where it was seen
-        first, as the block hides a part of it now."""
-        frame = bench.cell.look()
-        bench.store.put("frame", frame)
-        table = find_objects(frame)
-        bench.store.put("table", table)
-        self.ground(bench, GraspState())
-        usual_lift(bench, GraspState())
+    def _again(self, first: Workbench) -> Workbench | None:
+        """Look again: is the block not there yet? Then the next stroke is proposed, its artefacts in a folder of their
+        own. The target stays where it was seen first, as the block hides a part of it now."""
         assert self.target_xy is not None
+        folder = first.store.folder / f"look_{len(self.strokes) + 1}"
+        bench = replace(first, store=RunStore(folder))
+        bench.store.put("query", first.store.get("query"))
+        for stage in (look, self.ground, lift):
+            stage(bench, GraspState())
         cloud = bench.store.get("cloud")
         if np.linalg.norm(block_of(cloud).centre - self.target_xy) < NEAR_ENOUGH_M:
-            return False
+            return None
         self._propose_push(cloud)
-        assert self.goal is not None
-        if np.linalg.norm(self.goal.stroke_m) < LEAST_PUSH_M:
-            self.strokes.pop()
-            return False
-        return True
+        return bench
 
     def plan_lid(self, bench: Workbench, state: GraspState) -> Done:
         """A grasp of the lid with which it can be laid on the jar's rim."""

@@ -75,11 +75,12 @@ TASKS: dict[str, Task] = {
 class Way:
     """How a block is slid. strokes: at most, each after a look. opening_m: of the fingers that push. truth: "none" =
     everything from the picture; "masks" = the simulator's masks of block and target; "poses" = its footprint and
-    middle."""
+    middle. offset_m: the block is taken to be so much to one side of where it is, at each look."""
 
     strokes: int = 1
     opening_m: float = 0.0
     truth: Literal["none", "masks", "poses"] = "none"
+    offset_m: float = 0.0
 
 
 SPREAD_M = 0.03
@@ -88,7 +89,9 @@ WAYS: dict[str, Way] = {
     "one stroke": Way(),
     "one stroke, true masks": Way(truth="masks"),
     "one stroke, true poses": Way(truth="poses"),
-    "looked again, true poses": Way(strokes=4, truth="poses"),
     "one stroke, fingers apart": Way(opening_m=SPREAD_M),
-    "looked again, fingers apart": Way(strokes=4, opening_m=SPREAD_M),
+    **{f"one stroke, {mm} mm off": Way(truth="poses", offset_m=mm / 1000) for mm in (6, 12, 18, 24)},
+    "looked again, 12 mm off": Way(strokes=4, truth="poses", offset_m=0.012),
+    "looked again, 18 mm off": Way(strokes=4, truth="poses", offset_m=0.018),
+    "fingers apart, 12 mm off": Way(opening_m=SPREAD_M, truth="poses", offset_m=0.012),
 }
