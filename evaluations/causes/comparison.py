@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -242,7 +243,7 @@ class Judge:
     def _believed(self, run: Replayed) -> Array:
         return self.truth.believed(run.store.get("frame").T_base_camera)
 
-    @property
+    @cached_property
     def _surfaces(self) -> TrueSurfaces:
         poses = self.truth.T_base_object
         return TrueSurfaces(

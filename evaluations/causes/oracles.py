@@ -27,7 +27,7 @@ from scipy.spatial import cKDTree
 
 from affordagent.core.errors import NeedsClarification, Refused, StageFailure
 from affordagent.core.geometry import Array, invert, transform_points
-from affordagent.core.types import FunctionalQuery, Grasp, GraspSet, PartCloud, PartMask, TableScene
+from affordagent.core.types import DeliveryGoal, FunctionalQuery, Grasp, GraspSet, PartCloud, PartMask, TableScene
 from affordagent.evaluations.causes.truth import Truth
 from affordagent.graphs import delivering, grounding, moving, stages
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
@@ -40,8 +40,8 @@ from affordagent.tools.motion.plan_grasp import plan_grasp
 from affordagent.tools.table import find_objects
 
 NEAR_M = 0.02  # of the given part's points: a grasp there is on what was given
-MOST_TRIED, ENOUGH = 10, 3  # grasps tried in physics, and those that hold that are handed on
-LONG_CHECKS = 100_000  # postures that the long search may test
+MOST_PLANNED, MOST_TRIED, ENOUGH = 30, 8, 2  # grasps looked at, tried in physics, and handed on as they hold
+LONG_CHECKS, SHORT_CHECKS = 100_000, 1000  # postures that a search may test
 SHAPE_M = 0.003  # spacing of the points that stand for true shapes
 
 
@@ -179,18 +179,18 @@ class Oracles:
         label = None if handle_free.is_free(part) else self.truth.part_under(name, part.mask)
         proposed = self._true_proposals(bench, part, query)
         near = cKDTree(transform_points(invert(believed), given.part))
-        found = tried = 0
-        for grasp in proposed:
-            if near.query(grasp.T_base_tcp[:3, 3])[0] > NEAR_M:
-                continue
-            there = replace(grasp, T_base_tcp=believed @ grasp.T_base_tcp)
-            if not _can_be_planned(bench, there):
-                continue
-            if self.holds(name, label, grasp):
+        waiting = [g for g in proposed if near.query(g.T_base_tcp[:3, 3])[0] < NEAR_M][:MOST_PLANNED]
+        goal = delivering.delivery_goal(bench)
+        found = 0
+        for _ in range(MOST_TRIED):
+            first = _first_planned(bench, [_moved(grasp, believed) for grasp in waiting], goal)
+            if first is None:
+                return
+            if self.holds(name, label, waiting[first]):
                 found += 1
-                yield there
-            tried += 1
-            if found == ENOUGH or tried == MOST_TRIED:
+                yield _moved(waiting[first], believed)
+            waiting = waiting[first + 1 :]
+            if found == ENOUGH:
                 return
 
     def _true_proposals(self, bench: Workbench, part: PartMask, query: FunctionalQuery) -> GraspSet:
@@ -254,15 +254,19 @@ def _sampled(meshes: list[trimesh.Trimesh]) -> Array:
     return voxel_downsample(np.concatenate([*sampled, *(m.vertices for m in meshes)]), SHAPE_M)
 
 
-def _can_be_planned(bench: Workbench, grasp: Grasp) -> bool:
+def _moved(grasp: Grasp, T: Array) -> Grasp:
+    return replace(grasp, T_base_tcp=T @ grasp.T_base_tcp)
+
+
+def _first_planned(bench: Workbench, grasps: list[Grasp], goal: DeliveryGoal | None) -> int | None:
+    """The first of the grasps that the arm can take, by a short search; None where there is none."""
     assert bench.arm is not None
+    limits = replace(bench.limits, planning_checks=SHORT_CHECKS)
     cloud, start_q = bench.store.get("cloud"), bench.arm.read().positions
-    goal = delivering.delivery_goal(bench)
     try:
-        plan_grasp([grasp], cloud, start_q, limits=bench.limits, arm=bench.arm_model, delivery=goal)
+        return plan_grasp(grasps, cloud, start_q, limits=limits, arm=bench.arm_model, delivery=goal).grasp_index
     except StageFailure:
-        return False
-    return True
+        return None
 
 
 @contextmanager
