@@ -12,21 +12,22 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from affordagent.agent.pictures import overlay
-from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.jsonl import append_line
 from affordagent.core.types import PartMask
 from affordagent.evaluations.commands.command import Command, CommandGold, as_object, read_commands
 from affordagent.evaluations.commands.importing import slug
 from affordagent.evaluations.commands.quality import copy_of, plain, text_faults
+from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.scene import sample_scene
-from affordagent.robot.sim.view import SceneView
 
 Asking = Literal["thing", "part", "need"]
 ASKINGS: tuple[Asking, ...] = ("thing", "part", "need")
@@ -73,12 +74,12 @@ def make_tasks(
 
 def _tasks_of(name: str, seed: int, askings: Sequence[Asking]) -> list[Task]:
     found = []
-    with SceneView(sample_scene(name, seed)) as view:
-        frame = view.look(f"{name}:{seed}")
-        things = [thing for thing in view.truth() if thing.mask.sum() >= LEAST_VISIBLE_PX]
+    with SimCell(sample_scene(name, seed)) as cell:
+        frame = cell.look()
+        things = [thing for thing in cell.truth() if thing.mask.sum() >= LEAST_VISIBLE_PX]
         kinds = Counter(thing.category for thing in things)
         for index, thing in enumerate(things):
-            need = _need(thing.category) if kinds[thing.category] == 1 else None
+            need = _needs().get(thing.category) if kinds[thing.category] == 1 else None
             possible = {"thing": True, "part": thing.part != "body", "need": need is not None}
             asking = next((a for a in (*askings[(seed + index) % len(askings) :], *askings) if possible[a]), None)
             if asking is None:
@@ -97,11 +98,11 @@ def _tasks_of(name: str, seed: int, askings: Sequence[Asking]) -> list[Task]:
     return found
 
 
-def _need(category: str) -> str | None:
-    """What the thing is for, from the catalogue's description; None where it says none."""
-    lines = catalogue()[category].description if category in catalogue() else ()
-    uses = (line for line in lines if line.startswith("Used to "))
-    return next((f"You need something to {line.removeprefix('Used to ')}" for line in uses), None)
+@cache
+def _needs() -> dict[str, str]:
+    """What may be told of a person who wants a thing of this category, without its name."""
+    path = files("affordagent.evaluations").joinpath("commands/needs.json")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 class Answers:

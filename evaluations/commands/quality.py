@@ -111,7 +111,7 @@ def screened(commands: Iterable[Command], examples: Sequence[str] = ()) -> tuple
 
 def text_faults(text: str, language: str = "en") -> tuple[str, ...]:
     """What is wrong with a text whatever it means: cheap, for every answer as it comes in."""
-    faults = [f"personal data: {what}" for what, pattern in _PERSONAL.items() if pattern.search(text)]
+    faults = [f"personal data ({what}): leave it out" for what, pattern in _PERSONAL.items() if pattern.search(text)]
     if _MARKUP.search(text):
         faults.append("markup: write plain text")
     if any(unicodedata.category(c) in ("Cc", "Co", "Cs") for c in text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -45,7 +46,16 @@ def stats(commands: Sequence[Command], labels: Sequence[Label] = ()) -> dict[str
         found["diversity_in_groups"] = {n: float(np.nanmean([getattr(g, n) for g in groups])) for n in names}
     if labels:
         found["agreement"] = asdict(agreement(labels, commands))
-    return found
+    return _without_nan(found)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: None instead."""
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -61,4 +71,6 @@ def _said(value: Any) -> str:
         return ", ".join(f"{name} {_said(inner)}" for name, inner in value.items())
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_said, value)) + "]"
+    if value is None:
+        return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
