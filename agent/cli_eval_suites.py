@@ -73,6 +73,9 @@ def add(evaluations: Any) -> None:
             metavar="NAME:KEY=VALUE,...",
             help="run everything with these settings too, for a paired comparison (alone:fallback=none)",
         )
+        suite.add_argument("--attribute", action="store_true", help="then find out who is to blame for each failure")
+        said = "share of the successes that are attributed too (default 0.1)"
+        suite.add_argument("--of-successes", type=float, default=0.1, metavar="SHARE", help=said)
         suite.add_argument("--workers", type=int, metavar="N", help="processes (default 1), or Ray's tasks at once")
         suite.add_argument(
             "--ray",
@@ -107,10 +110,10 @@ def _add_own(suite: argparse.ArgumentParser, name: str, own: tuple[str, ...]) ->
 def _run(args: argparse.Namespace) -> int:
     from affordagent.core.jsonl import read_lines
     from affordagent.core.run_store import write_json
-    from affordagent.evaluations.runner.records import TRIALS
-    from affordagent.evaluations.runner.run import Evaluation, evaluate
+    from affordagent.evaluations.runner.records import ATTRIBUTIONS, TRIALS
+    from affordagent.evaluations.runner.run import Evaluation, attribute_all, evaluate, to_attribute
     from affordagent.evaluations.runner.suites import SUITES
-    from affordagent.evaluations.runner.summary import summarise
+    from affordagent.evaluations.runner.summary import blame, summarise
 
     asked = _asked(args)
     trials = list(SUITES[args.suite](asked))[: args.limit]
@@ -121,6 +124,11 @@ def _run(args: argparse.Namespace) -> int:
     with progress(args.suite, len(trials), there) as (on_row, say):
         rows = evaluate(evaluation, args.out, args.workers, args.ray, args.anew, on_row, say)
     result = {"suite": args.suite, "out": str(args.out), **summarise(rows)}
+    if args.attribute:
+        total, there = len(to_attribute(rows, args.of_successes)), len(read_lines(args.out / ATTRIBUTIONS))
+        with progress("attributions", total, there) as (on_row, say):
+            found = attribute_all(args.out, args.of_successes, args.workers, args.ray, on_row, say)
+        result["blame"] = blame(found)
     write_json(args.out / "summary.json", result)
     if args.json:
         print(json.dumps(result))
@@ -132,6 +140,8 @@ def _run(args: argparse.Namespace) -> int:
 def _asked(args: argparse.Namespace) -> Asked:
     from affordagent.evaluations.runner.suites import Asked
 
+    if not 0 <= args.of_successes <= 1:
+        raise AffordAgentError(f"--of-successes {args.of_successes}: a share is from 0 to 1")
     if min(args.rounds, args.repeats) < 1 or args.first_seed < 0 or (args.workers or 1) < 1:
         raise AffordAgentError("--rounds, --repeats and --workers are at least 1, --first-seed at least 0")
     given = vars(args)
@@ -158,7 +168,7 @@ def _asked(args: argparse.Namespace) -> Asked:
 
 
 def read_setting(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and changes of "NAME:KEY=VALUE,..."; keys may have dots ("limits.clearance_m=0.01").
+    """Name and changes of "NAME:KEY=VALUE,..."; keys may have dots ("limits.approach_speed_m_s=0.1").
 
     Raises:
         AffordAgentError: it has another form, or no settings can be so.
@@ -244,4 +254,6 @@ def _print(result: dict[str, Any]) -> None:
         console.print(f"{' against '.join(names)}: of {pair['pairs']} pairs {split}; p = {pair['mcnemar_p']}")
     for failure, count in result["failures"].items():
         console.print(f"{count:4d}  {failure}")
+    if "blame" in result:
+        console.print(", ".join(f"{cause} {count}" for cause, count in result["blame"]["causal"].items()), style="bold")
     console.print(f"a trial: {result['cpu_s_a_trial']['mean']} CPU-s (mean); more: affordagent report {result['out']}")

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counting_process import Count, work, work_or_raise
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.jsonl import read_lines
 from affordagent.evaluations.trials import run_trials
-from tests.counting_process import Count, work, work_or_raise
 
-ROOT = Path(__file__).parents[1]
+PROCESS = Path(__file__).with_name("counting_process.py")
 COUNT = 40
 
 
 def start(log: Path, workers: int = 2) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.counting_process", str(log), str(COUNT), str(workers)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(PROCESS), str(log), str(COUNT), str(workers)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def wait_for_lines(log: Path, more_than: int, process: subprocess.Popen[str]) -> None:
@@ -100,8 +100,9 @@ def test_a_worker_that_dies_is_said_with_what_it_was_doing(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_same_on_ray(tmp_path: Path) -> None:
+def test_the_same_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(PROCESS.parent))  # where Ray's workers find the work
     trials = [Count(n) for n in range(6)]
     rows = run_trials(trials, tmp_path / "ray.jsonl", work, 2, ray="local")
     assert without_pid(rows) == without_pid(run_trials(trials, tmp_path / "here.jsonl", work))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from affordagent.agent.results import versions
 from affordagent.agent.session import Tools, tools_of
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import as_plain, write_json
-from affordagent.evaluations.runner.records import EVALUATION, TRIALS, Row
-from affordagent.evaluations.runner.table import write_table
-from affordagent.evaluations.runner.trial import Trial, run_trial
+from affordagent.evaluations.runner.records import ATTRIBUTIONS, EVALUATION, RUNS, TRIALS, Row
+from affordagent.evaluations.runner.table import read_rows, write_table
+from affordagent.evaluations.runner.trial import Trial, read_trial, run_trial
 from affordagent.evaluations.trials import run_trials
 
 LOCK = ".lock"
@@ -133,9 +134,64 @@ def _move_aside(out: Path) -> None:
         path.rename(aside / path.name)
 
 
+def attribute_all(
+    out: Path,
+    of_successes: float = 0.1,
+    workers: int | None = 1,
+    ray: str | None = None,
+    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Any]]:
+    """Find out who is to blame, for each trial of `out` that failed and a sample of those that succeeded; those that
+    have their attribution already keep it. Returns the lines of attributions.jsonl.
+
+    of_successes: share of the successes, in [0, 1]; which ones, their keys decide. workers, ray, on_row, say: as for
+    `trials.run_trials`.
+
+    Raises:
+        AffordAgentError: `out` holds no evaluation, or is in use; or some trials could not be replayed.
+        KeyboardInterrupt: after Ctrl-C; the same call goes on.
+    """
+    with alone_in(out):
+        blamed = to_attribute(read_rows(out), of_successes)
+        work = partial(_attribute, out=out.resolve())
+        try:
+            return run_trials(blamed, out / ATTRIBUTIONS, work, workers, on_row, ray, say)
+        finally:
+            write_table(out)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that has ended."""
+
+    key: str
+
+
+def to_attribute(rows: Sequence[Row], of_successes: float) -> list[Ended]:
+    """The failures and a sample of the successes, in the order of the rows."""
+    return [Ended(row["key"]) for row in rows if not row["success"] or _share_of(row["key"]) < of_successes]
+
+
+def _share_of(key: str) -> float:
+    """A number in [0, 1) that is the key's own, whatever else is in the evaluation."""
+    return zlib.crc32(key.encode()) / 2**32
+
+
 def _work(trial: Trial, out: Path) -> Row:
+    return run_trial(trial, out, _tools_for(trial))
+
+
+def _attribute(ended: Ended, out: Path) -> dict[str, Any]:
+    from affordagent.evaluations.causes.attribute import attribute
+
+    folder = out / RUNS / ended.key
+    return {"key": ended.key, **as_plain(asdict(attribute(folder, _tools_for(read_trial(folder)))))}
+
+
+def _tools_for(trial: Trial) -> Tools:
     import torch
 
     torch.set_num_threads(1)
     tools = tools_of(trial.run_settings)
-    return run_trial(trial, out, _loaded.setdefault(tools, tools))
+    return _loaded.setdefault(tools, tools)

@@ -74,3 +74,17 @@ def _sensed(rows: Sequence[Row]) -> dict[str, Any]:
         "false_success": rate(sum(bool(row["sensed_success"]) for row in failed), len(failed)),
         "false_failure": rate(sum(not row["sensed_success"] for row in done), len(done)),
     }
+
+
+def blame(attributions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How often which causes are to blame for a failure (joined where only several together are), whether the replays
+    ended as the trials had, and CPU seconds each."""
+    failed = [a for a in attributions if not a["evidence"]["success"]]
+    cpu_s = [a["evidence"]["cpu_s"] for a in attributions]
+    return {
+        "failures": len(failed),
+        "causal": dict(Counter(" + ".join(a["causal"]) or "nothing found" for a in failed).most_common()),
+        "first_failing": dict(Counter(a["first_failing"] or "none" for a in failed).most_common()),
+        "reproduced": rate(sum(bool(a["evidence"]["reproduced"]) for a in attributions), len(attributions)),
+        "cpu_s_an_attribution": round(float(np.mean(cpu_s)), 2) if cpu_s else None,
+    }

@@ -240,7 +240,7 @@ def _row(trial: Trial, staged: Staged, result: RunResult, opened_cpu_s: float, w
         "style": trial.style,
         "writer": trial.writer,
         "language": trial.language,
-        "distance": trial.distance,
+        "distance": _distance(staged.text) if trial.distance is None else trial.distance,
         "target": None if target is None else target.name,
         "category": None if target is None else target.category,
         "part": None if staged.gold is None else staged.gold.part,
@@ -264,6 +264,12 @@ def _row(trial: Trial, staged: Staged, result: RunResult, opened_cpu_s: float, w
         "run": f"{RUNS}/{trial.key}",
         "attribution": None,
     }
+
+
+def _distance(text: str) -> float:
+    from affordagent.evaluations.commands.distance import style_distances
+
+    return round(style_distances([text])[0].combined, 4)
 
 
 def judged(trial: Trial, result: RunResult) -> tuple[bool, dict[str, Any] | None]:
