@@ -86,7 +86,7 @@ def says_stop(text: str) -> bool:
 def language_of(text: str, words: list[str]) -> str | None:
     """The language that a text which is not English seems to be in, None when it cannot be told. words: lower case."""
     scripts: Counter[str] = Counter(
-        unicodedata.name(c, "").split()[0].split("-")[0] for c in text if c.isalpha() and not c.isascii()
+        unicodedata.name(c, "?").split()[0].split("-")[0] for c in text if c.isalpha() and not c.isascii()
     )
     for script, name in _SCRIPTS.items():
         if scripts[script]:

@@ -38,18 +38,20 @@ PROMPT = "understand_command"
 WITHIN_S = 20.0
 RETRIES = 1
 MOST_THINGS = 6
+MOST_WORDS = 5  # of a name
 POSITIONS = ("left", "right", "nearest", "farthest", "front", "back", "middle", "top", "bottom")
 CONSTRAINTS = ("hot", "full", "level", "fragile", "sharp", "careful", "slowly", "handle first", "blade first")
+HANDLE_FREE = "handle_free"  # decided by the rules alone
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Words = Annotated[str, Field(max_length=80)]
 Text = Annotated[str, Field(max_length=400)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+SHARES = {"sure": 0.9, "likely": 0.5, "possible": 0.2}  # words: models are no judges of their own numbers
 
 
 class ThingReply(BaseModel):
     name: Words
-    confidence: Share
+    fits: Literal["sure", "likely", "possible"]
 
 
 class PlaceReply(BaseModel):
@@ -60,12 +62,11 @@ class PlaceReply(BaseModel):
 class CommandReply(BaseModel):
     """What the model is to answer; see prompts/understand_command.md. Anything besides is dropped unread."""
 
-    english: Annotated[str, Field(max_length=2000)]
+    english: Annotated[str, Field(max_length=2000)] | None = None
     intent: Literal["pick", "hand_over", "place", "stop", "question", "refer_back", "none"]
     harmful: bool
     things: Annotated[list[ThingReply], Field(max_length=MOST_THINGS)]
     object_words: Words | None = None
-    function: Text | None = None
     part: Words | None = None
     colour: Words | None = None
     size: Words | None = None
@@ -74,6 +75,25 @@ class CommandReply(BaseModel):
     constraints: Annotated[list[Words], Field(max_length=10)] = []
     destination: PlaceReply | None = None
     question: Text | None = None
+
+
+EXAMPLES = {
+    "Gib mir bitte die rote Zange am Griff": CommandReply(
+        english="Please give me the red pliers by the handle",
+        intent="hand_over",
+        harmful=False,
+        things=[ThingReply(name="pliers", fits="sure")],
+        object_words="pliers",
+        part="handle",
+        colour="red",
+    ),
+    "the lid is stuck, I can't twist it off with my hands": CommandReply(
+        intent="pick",
+        harmful=False,
+        things=[ThingReply(name="slip joint pliers", fits="likely"), ThingReply(name="glove", fits="possible")],
+    ),
+    "how old is this table?": CommandReply(intent="question", harmful=False, things=[]),
+}
 
 
 class LlmReader:
@@ -117,6 +137,7 @@ class LlmReader:
         prompt = render(
             PROMPT,
             command=json.dumps(text, ensure_ascii=False),
+            examples=[(json.dumps(said), reply.model_dump_json()) for said, reply in EXAMPLES.items()],
             sees=picture is not None,
             most_things=MOST_THINGS,
             categories=", ".join(catalogue()),
@@ -147,79 +168,93 @@ def query_of(reply: CommandReply, offline: FunctionalQuery) -> FunctionalQuery:
     """The query that a reply stands for, checked. offline: how the rules read the same text.
 
     Raises:
-        Refused: language.refused, when the model calls it harmful, or its translation is by the rules.
-        StageFailure: there is no word in its translation.
+        Refused: language.refused, when the model calls it harmful, or its words are by the rules.
+        AffordAgentError: it translates nothing where the text is not English.
     """
-    for words in (reply.english, reply.object_words, reply.function, *(t.name for t in reply.things)):
+    for words in (reply.english, reply.object_words, *(thing.name for thing in reply.things)):
         refuse_harm((words or "").lower())
     if reply.harmful:
         raise Refused("understand", "language.refused", "somebody could be hurt, as the language model reads it")
-    translated = "not_english" in offline.read_by
-    rules = understand(reply.english) if translated else offline
-    said = " ".join(tokens(without_limit_talk(clean(reply.english if translated else offline.text).lower())[0]))
-    query = _asked_back(_query(reply, rules, said), rules, reply)
-    read_by = {"english": clean(reply.english)} if translated else {}
-    return query.model_copy(update={"text": offline.text, "read_by": read_by})
+    if "not_english" not in offline.read_by:
+        return _asked_back(_query(reply, offline), offline, reply)
+    if not _line(reply.english):
+        raise AffordAgentError("the language model did not say what that is in English")
+    rules = understand(reply.english or "")
+    named = [m for m in mentions(tokens(offline.text)) if m.known]  # "Hammer" is one in German too
+    query = _asked_back(_query(reply, rules), rules, reply)
+    if named and query.wants_motion and not any(c.name in m.categories for c in query.candidates for m in named):
+        query = _with_question(query, _which(next(iter(named[0].categories)), query))
+    return query.model_copy(update={"text": offline.text, "read_by": {"english": clean(reply.english or "")}})
 
 
-def _query(reply: CommandReply, rules: FunctionalQuery, said: str) -> FunctionalQuery:
-    """said: the text in English, lower case. What it states outright comes before what the model says."""
+def _query(reply: CommandReply, rules: FunctionalQuery) -> FunctionalQuery:
+    """rules: how they read the text, or its translation. What that states outright comes before what the model says."""
+    said = " ".join(tokens(without_limit_talk(rules.text)[0]))
     if rules.intent == "stop" or reply.intent not in ("pick", "hand_over", "place"):
         intent = "stop" if rules.intent == "stop" else reply.intent
-        return FunctionalQuery(text=said, intent=intent, constraints=rules.constraints)
+        return FunctionalQuery(text=rules.text, intent=intent, constraints=rules.constraints)
     candidates = _candidates(reply.things)
-    best = candidates[0] if candidates else None
+    if not candidates:  # a motion, but of what?
+        return rules
+    told = rules.intent in ("hand_over", "place") and not rules.needs_clarification
+    best = candidates[0]
     own = _words(reply.object_words)
-    stated = details.part_of(said) or _part(reply.part)
-    usual = (catalogue() | lexicon())[best.name].part if best and best.name in catalogue() | lexicon() else None
+    own = own if own and own in said else rules.object_words
+    known = catalogue() | lexicon()
+    usual = known[best.name].part if best.name in known else None
     constraints = [c for c in map(str.lower, reply.constraints) if c in CONSTRAINTS]
     query = FunctionalQuery(
-        text=said,
-        intent=reply.intent,
-        category=best.name if best and best.known else None,
+        text=rules.text,
+        intent=rules.intent if told else reply.intent,
+        category=best.name if best.known else None,
         candidates=candidates,
-        object_words=own or (best.name if best and not best.known and reply.function is None else None),
-        function=_function(reply) or (said if own is None else None),
-        part=stated or usual,
-        attributes=_attributes(reply) | rules.attributes,
-        constraints=list(dict.fromkeys([*rules.constraints, *constraints])),
-        destination=_destination(reply, rules),
+        object_words=own,
+        function=rules.function or (said if own is None else None),
+        part=details.part_of(said) or (details.PARTS.get(_words(reply.part) or "") if own else None) or usual,
+        attributes=_attributes(reply, said) | rules.attributes,
+        constraints=[c for c in dict.fromkeys([*rules.constraints, *constraints]) if c != HANDLE_FREE],
     )
-    return handed_over(query.model_copy(update={"constraints": _without_free(query.constraints)}), said)
-
-
-def _without_free(constraints: list[str]) -> list[str]:
-    return [c for c in constraints if c != "handle_free"]  # `handed_over` decides it anew
+    if query.intent == "place":
+        query = query.model_copy(update={"destination": rules.destination or _destination(reply)})
+    return handed_over(query, said)
 
 
 def _asked_back(query: FunctionalQuery, rules: FunctionalQuery, reply: CommandReply) -> FunctionalQuery:
     """With a question instead of a guess: the model's own, or one about what it and the rules read differently."""
+    own, names = _line(reply.question), [c.name for c in query.candidates]
+    if query is rules:
+        return _with_question(query, own) if own and query.wants_motion else query
+    by_rules = [c.name for c in rules.candidates]
+    question = None
+    if query.intent == "refer_back" or (query.wants_motion and rules.intent == "refer_back"):
+        question = own or QUESTIONS["refer_back"]
+    elif not query.wants_motion:
+        question = own if query.intent == "none" else None
+    elif own:
+        question = own
+    elif "not_english" in rules.read_by:  # a translation that is no English
+        question = QUESTIONS["flat"]
+    elif query.intent == "place" and query.destination is None:
+        question = QUESTIONS["where"]
+    elif not rules.wants_motion and not rules.needs_clarification:
+        question = f"I am not sure that anything shall move. Shall I take the {names[0]}? Then tell me to."
+    elif by_rules and (not set(names) & set(by_rules) or (_is_named(rules) and by_rules[0] not in names)):
+        question = _which(by_rules[0], query)
+    return _with_question(query, question) if question else query
 
-    def ask(question: str) -> FunctionalQuery:
-        return query.model_copy(update={"needs_clarification": True, "question": question})
 
-    own = _line(reply.question)
-    if query.intent == "refer_back":
-        return ask(own or QUESTIONS["refer_back"])
-    if not query.wants_motion:
-        return ask(own) if query.intent == "none" and own else query
-    names = [c.name for c in query.candidates]
-    if own:
-        return ask(own)
-    if not names:
-        return ask(QUESTIONS["flat"])
-    if query.intent == "place" and query.destination is None:
-        return ask(QUESTIONS["where"])
-    if "not_english" in rules.read_by:
-        return ask(QUESTIONS["flat"])  # its translation is no English
-    if not rules.wants_motion and not rules.needs_clarification:
-        return ask(f"I am not sure that anything shall move. Shall I take the {names[0]}? Then tell me to.")
-    if rules.intent == "refer_back":
-        return ask(QUESTIONS["refer_back"])
-    named = rules.candidates[0] if rules.candidates and rules.object_words else None
-    if named is not None and named.score >= NAMED_THING and named.name not in names:
-        return ask(f"Which do you mean, the {named.name} or the {names[0]}?")
-    return query
+def _is_named(rules: FunctionalQuery) -> bool:
+    """Does the text say outright what it means?"""
+    return rules.object_words is not None and rules.candidates[0].score >= NAMED_THING
+
+
+def _which(name: str, query: FunctionalQuery) -> str:
+    other = f" or the {query.candidates[0].name}" if query.candidates else ""
+    return f"Which do you mean, the {name}{other}?"
+
+
+def _with_question(query: FunctionalQuery, question: str) -> FunctionalQuery:
+    return query.model_copy(update={"needs_clarification": True, "question": question})
 
 
 def _candidates(things: list[ThingReply]) -> list[Candidate]:
@@ -227,7 +262,7 @@ def _candidates(things: list[ThingReply]) -> list[Candidate]:
     found: dict[str, float] = {}
     for thing in things:
         for name, weight in _names(thing.name).items():
-            found[name] = found.get(name, 0.0) + weight * thing.confidence
+            found[name] = found.get(name, 0.0) + weight * SHARES[thing.fits]
     total = max(1.0, sum(found.values()))
     ranked = sorted(found.items(), key=lambda pair: -pair[1])
     return [
@@ -257,39 +292,25 @@ def _words(given: str | None) -> str | None:
     return " ".join(words) if 0 < len(words) <= MOST_WORDS else None
 
 
-MOST_WORDS = 5  # of a name
-
-
 def _line(given: str | None) -> str | None:
     """One line of printable characters, None when nothing is left."""
     kept = "".join(c if c.isprintable() else " " for c in given or "")
     return " ".join(kept.split()) or None
 
 
-def _function(reply: CommandReply) -> str | None:
-    return without_limit_talk(_line(reply.function) or "")[0].lower() or None
+def _attributes(reply: CommandReply, said: str) -> dict[str, str]:
+    """Those that the tools know and the text says; the others are dropped."""
+    given = " ".join(w for w in map(_words, (reply.colour, reply.size, reply.material)) if w).split()
+    found = {kind: value for word in given if word in said for kind, value in details.adjectives([word]).items()}
+    position = _words(reply.position) or ""
+    if position not in POSITIONS:
+        position = details.position_of(position) or ""
+    return found | ({"position": position} if position and position in said else {})
 
 
-def _part(given: str | None) -> str | None:
-    return details.PARTS.get(_words(given) or "")
-
-
-def _attributes(reply: CommandReply) -> dict[str, str]:
-    """Those that the tools know; the others are dropped."""
-    told = " ".join(w for w in map(_words, (reply.colour, reply.size, reply.material)) if w)
-    position = _words(reply.position)
-    if position is not None and position not in POSITIONS:
-        position = details.position_of(position)
-    return details.adjectives(told.split()) | ({"position": position} if position else {})
-
-
-def _destination(reply: CommandReply, rules: FunctionalQuery) -> Destination | None:
-    if reply.intent != "place":
-        return None
+def _destination(reply: CommandReply) -> Destination | None:
     words = _words(reply.destination.thing) if reply.destination else None
-    if rules.destination is not None or reply.destination is None or words is None:
-        return rules.destination
-    return destination_of(words.split(), reply.destination.relation)
+    return destination_of(words.split(), reply.destination.relation) if reply.destination and words else None
 
 
 Reader = Callable[[str, Callable[[], Picture] | None], FunctionalQuery]

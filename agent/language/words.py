@@ -137,11 +137,14 @@ def minilm_words() -> frozenset[str]:
 def is_readable(text: str, words: list[str]) -> bool:
     """False for other languages and for strings of letters without sense.
 
-    A command is readable when most letters are Latin, foreign function words do not outnumber English ones, and at
-    least half of its words are known.
+    A command is readable when most letters are Latin, most words without accents, foreign function words do not
+    outnumber English ones, and at least half of its words are known.
     """
     letters = [c for c in text if c.isalpha()]
     if not letters or sum("LATIN" in unicodedata.name(c, "") for c in letters) < 0.7 * len(letters):
+        return False
+    accented = sum(any(c.isalpha() and not c.isascii() for c in word) for word in text.split())
+    if 2 * accented > len(text.split()):
         return False
     plain = [w for w in words if w[0] not in PUNCTUATION and not w.isdigit()]
     foreign, native = sum(w in FOREIGN for w in plain), sum(w in _ENGLISH for w in plain)
