@@ -18,26 +18,29 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import ImageDraw
 
-from affordagent.agent.pictures import overlay
+from affordagent.agent.pictures import OBJECT_RGB, overlay
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.jsonl import append_line
-from affordagent.core.types import PartMask
+from affordagent.core.types import PartMask, RgbdFrame, box_of
 from affordagent.evaluations.commands.command import Command, CommandGold, as_object, read_commands
 from affordagent.evaluations.commands.importing import slug
 from affordagent.evaluations.commands.quality import copy_of, plain, text_faults
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.scene import sample_scene
+from affordagent.robot.sim.view import TrueObject
 
 Asking = Literal["thing", "part", "need"]
 ASKINGS: tuple[Asking, ...] = ("thing", "part", "need")
+FRAME_PX = 8  # between a thing and the frame round it
 LEAST_VISIBLE_PX = 150  # less of a thing is not seen well enough to ask for it
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to ask for. asking: "thing" = it is outlined; "part" = so is the part to hold; "need" = it is only told
-    what is to be done, in the words `need`. picture: a JPEG file."""
+    """One thing to ask for. asking: "thing" = it is framed; "part" = and the part to hold marked; "need" = it is only
+    told what is to be done, in the words `need`. picture: a JPEG file."""
 
     id: str
     scene: str
@@ -73,29 +76,36 @@ def make_tasks(
 
 
 def _tasks_of(name: str, seed: int, askings: Sequence[Asking]) -> list[Task]:
-    found = []
+    tasks = []
     with SimCell(sample_scene(name, seed)) as cell:
         frame = cell.look()
         things = [thing for thing in cell.truth() if thing.mask.sum() >= LEAST_VISIBLE_PX]
         kinds = Counter(thing.category for thing in things)
         for index, thing in enumerate(things):
-            need = _needs().get(thing.category) if kinds[thing.category] == 1 else None
-            possible = {"thing": True, "part": thing.part != "body", "need": need is not None}
-            asking = next((a for a in (*askings[(seed + index) % len(askings) :], *askings) if possible[a]), None)
-            if asking is None:
-                continue
-            part = thing.part_mask if asking == "part" else np.zeros_like(thing.mask)
-            marked = None if asking == "need" else PartMask(part, thing.mask, 1.0, "truth")
-            file = io.BytesIO()
-            overlay(frame, None, marked).save(file, "JPEG", quality=88)
-            gold = CommandGold(
-                categories=(thing.category,),
-                objects=(thing.name,),
-                part=thing.part if asking == "part" else None,
-            )
-            words = need if asking == "need" and need else ""
-            found.append(Task(f"{name}-{seed}-{thing.name}", f"{name}:{seed}", gold, asking, words, file.getvalue()))
-    return found
+            need = _needs().get(thing.category, "") if kinds[thing.category] == 1 else ""
+            possible = {"thing": True, "part": thing.part != "body", "need": bool(need)}
+            turn = (seed + index) % len(askings)
+            asking = next((a for a in (*askings[turn:], *askings[:turn]) if possible[a]), None)
+            if asking is not None:
+                part = thing.part if asking == "part" else None
+                gold = CommandGold(categories=(thing.category,), objects=(thing.name,), part=part)
+                words = need if asking == "need" else ""
+                picture = _picture(frame, thing, asking)
+                tasks.append(Task(f"{name}-{seed}-{thing.name}", f"{name}:{seed}", gold, asking, words, picture))
+    return tasks
+
+
+def _picture(frame: RgbdFrame, thing: TrueObject, asking: Asking) -> bytes:
+    """A JPEG: the thing in a green frame, its part in magenta, or nothing marked."""
+    part = PartMask(thing.part_mask, thing.mask, 1.0, "truth") if asking == "part" else None
+    picture = overlay(frame, None, part)
+    if asking != "need":
+        x0, y0, x1, y1 = box_of(thing.mask)
+        around = (x0 - FRAME_PX, y0 - FRAME_PX, x1 + FRAME_PX, y1 + FRAME_PX)
+        ImageDraw.Draw(picture).rounded_rectangle(around, FRAME_PX, outline=OBJECT_RGB, width=3)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=88)
+    return file.getvalue()
 
 
 @cache
