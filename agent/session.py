@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from affordagent.agent.graph_run import Ask, open_graph
+from affordagent.agent.graph_run import Ask, GraphRun, open_graph
 from affordagent.agent.results import RunResult, fields_of, result_of, versions, write_result
 from affordagent.agent.resume import abandon, read_run, refuse_after_a_crash, way_on
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError, Refused, StageFailure
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, StageRecord
+from affordagent.graphs.held import take_over
 from affordagent.graphs.state import GraspState, Grounder, Stage, Workbench
 from affordagent.robot.interface import Cell
 from affordagent.robot.ur5.commander import Commander
@@ -137,6 +138,7 @@ class Session:
         self.tools = tools or tools_of(settings)
         self.cell = cell or open_cell(settings, record)
         self._commander: Commander | None = None
+        self._running: GraphRun | None = None
 
     def __enter__(self) -> Session:
         kind, _, host = self.settings.cell.partition(":")
@@ -168,6 +170,8 @@ class Session:
         on_record: Callable[[StageRecord], None] = lambda record: None,
         ask: Ask = lambda question: False,
         swaps: Mapping[str, Stage] | None = None,
+        query: FunctionalQuery | None = None,
+        held: Path | None = None,
     ) -> RunResult:
         """Carry one command through the graph. Nothing is raised for what goes wrong in a stage: the result says it.
 
@@ -175,6 +179,9 @@ class Session:
             on_stage, on_record: called when a stage starts and when it ends.
             ask: answers the question before a motion; the default declines.
             swaps: nodes of the graph that do something else than usual; only in a simulated cell.
+            query: what the command means, where a talk has found that out; otherwise its words are read.
+            held: folder of the run that left something in the hand: it is delivered, as the query says; nothing is
+                looked at or grasped.
 
         Raises:
             StageFailure: ("execute", "execution.interrupted"): a run of this arm was cut off in motion, and has been
@@ -186,9 +193,28 @@ class Session:
         store = RunStore(folder)
         settings = self.settings.model_dump(mode="json")
         store.event("start", run=folder.name, command=command, settings=settings, versions=versions())
-        with open_graph(self.workbench(store, on_stage, on_record, swaps), folder.name) as run:
-            state = run.carry_on(GraspState(command=command), ask)
-            return write_result(store, command, self.settings, state)
+        first, bench = GraspState(command=command), self.workbench(store, on_stage, on_record, swaps)
+        if query is not None:
+            bench = replace(bench, understand=lambda text: query)
+        if held is not None:
+            assert query is not None
+            take_over(store, RunStore(held))
+            store.put("query", query)
+            first |= {"held": True, "places": query.destination is not None}
+        with open_graph(bench, folder.name) as run:
+            self._running = run
+            try:
+                return write_result(store, command, self.settings, run.carry_on(first, ask))
+            finally:
+                self._running = None
+
+    def stop(self) -> None:
+        """From any thread and at any time: the arm stops, and the run under way ends before its next stage."""
+        running, arm = self._running, self.cell.arm
+        if running is not None:
+            running.signals.stop_now()
+        elif arm is not None:
+            arm.stop()
 
     def resume(
         self,
@@ -268,4 +294,5 @@ class Session:
             on_stage=on_stage,
             on_record=on_record,
             swaps=swaps or {},
+            rival_share=settings.ask_which,
         )

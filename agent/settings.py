@@ -67,6 +67,12 @@ class Settings(BaseModel):
     present_above: float = Field(
         default=0.4, ge=0, le=1, description="probability of being there, below which the thing counts as absent"
     )
+    ask_which: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="ask which thing is meant when another one's score is at least this share of the best one's",
+    )
     confirm: bool = Field(default=False, description="ask before simulated motion too; hardware always asks")
     dry_run: bool = Field(default=False, description="stop before the motion: everything but moving")
     speed: float = Field(default=1.0, gt=0, le=1, description="share of the limits' speeds to move at")

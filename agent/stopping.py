@@ -41,8 +41,13 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.fired = self.fired, True  # first: whatever becomes of the stop, nothing new begins
+    def stop_now(self) -> None:
+        """From any thread: the arm stops, and nothing new begins."""
+        self.fired = True  # first: whatever becomes of the stop
         self._stop()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.fired
+        self.stop_now()
         if not self.closing and (again or self.stage != "execute"):
             raise KeyboardInterrupt

@@ -32,10 +32,11 @@ class Candidate(BaseModel):
 
 
 class Destination(BaseModel):
-    """Where the person wants the thing put: `relation` to the thing that `words` name. attributes as in the query."""
+    """Where the person wants the thing put: `relation` to the thing that `words` name; "back" = where it was taken
+    from, words "table". attributes as in the query."""
 
     model_config = ConfigDict(frozen=True)
-    relation: Literal["in", "on", "beside"]
+    relation: Literal["in", "on", "beside", "back"]
     words: str = Field(description="the person's words, e.g. 'grey box'; 'table' = anywhere free on the table")
     category: str | None = Field(default=None, description="known category, null when it is unknown")
     attributes: dict[str, str] = Field(default_factory=dict)
@@ -43,6 +44,8 @@ class Destination(BaseModel):
     @property
     def place(self) -> str:
         """For a person: "next to the grey box"."""
+        if self.relation == "back":
+            return "back where it was"
         return f"{'next to' if self.relation == 'beside' else self.relation} the {self.words}"
 
 

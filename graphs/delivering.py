@@ -71,6 +71,8 @@ def delivery_goal(bench: Workbench) -> DeliveryGoal | None:
         return delivery.hand_over_goal(cloud, bench.hand_over, handle_free.is_free(bench.store.get("part_mask")))
     if query.destination is None:
         return None
+    if query.destination.relation == "back":
+        return delivery.put_back_goal()
     there = bench.store.get("destination").object_mask
     points = destination.base_points(frame, there) if there.any() else np.empty((0, 3))
     return delivery.place_goal(

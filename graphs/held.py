@@ -29,7 +29,6 @@ def take_over(store: RunStore, earlier: RunStore) -> None:
 
 def plan_held(bench: Workbench, state: GraspState) -> Done:
     """From where the arm holds it to where it is to go; nothing is looked at anew, as the arm would be in the way."""
-    from affordagent.tools.delivery import put_back_goal
     from affordagent.tools.motion.plan_held import plan_held as plan_delivery
 
     if bench.arm is None:
@@ -39,7 +38,7 @@ def plan_held(bench: Workbench, state: GraspState) -> Done:
     query, cloud = bench.store.get("query"), bench.store.get("cloud")
     if query.intent == "hand_over":
         check_can_feel(arm_state)
-    goal = put_back_goal() if state.get("held") == "put_back" else delivery_goal(bench)
+    goal = delivery_goal(bench)
     assert goal is not None  # the query of such a run names a destination, or hands over
     start_q = arm_state.positions
     there: Delivery = plan_delivery(

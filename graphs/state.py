@@ -25,7 +25,7 @@ class GraspState(TypedDict, total=False):
     outcome: OutcomeName
     grounding: Literal["sure", "doubtful", "failed"]
     places: bool  # the object is to be put somewhere: the destination is looked for too
-    held: Literal["put_back", "deliver"]  # the hand holds the object, from an earlier run: it is only delivered
+    held: bool  # the hand holds the object, from an earlier run: it is only delivered
     failure: dict[str, Any] | None  # stage, code, message of what ended the run
     stages: Annotated[list[dict[str, Any]], operator.add]
 

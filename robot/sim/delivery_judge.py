@@ -17,6 +17,7 @@ BESIDE_M = 0.17  # further apart nothing is "next to"
 DROPPED_M = 0.05  # lower than this after it was let go: it fell
 AT_REST_M = 0.005  # moved while it should rest
 AWAY_M = 0.05  # what is put somewhere else has moved so far
+BACK_M = 0.03  # what is put back has moved no further
 PRESENTED_M = 0.02  # of the tcp from where the plan holds it out
 STILL_HELD = 0.98  # of the samples while it is held out
 HANDLE_FREE = 0.4  # of the part that the person is to take: some 5 cm of a handle of 12
@@ -67,8 +68,10 @@ def _placed(
     measured["moved_at_rest_m"] = float(np.linalg.norm(now[:3, 3] - left[:3, 3]))
     measured["moved_m"] = float(np.linalg.norm(now[:2, 3] - before[name][:2, 3]))
     measured["lowest_m"] = low_m
-    relation = None if end.there is None or end.destination is None else end.destination.relation
-    if relation is None or end.there is None:
+    relation = None if end.destination is None else end.destination.relation
+    if relation == "back":
+        in_place = low_m < ON_TABLE_M and measured["moved_m"] < BACK_M
+    elif relation is None or end.there is None:
         in_place = low_m < ON_TABLE_M and measured["moved_m"] > AWAY_M
     elif relation == "beside":
         there = footprint(scene.object(end.there).obj, log["rest"].T_base_body[end.there])
