@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
@@ -18,8 +18,7 @@ from affordagent.core.run_store import WRITERS, RunStore
 from affordagent.core.types import OutcomeName, Verdict
 from affordagent.graphs.grasp import build
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
-from affordagent.robot.sim.cell import SimCell
-from affordagent.robot.sim.contacts import PhaseLog
+from affordagent.robot.interface import Cell
 
 NODES = ("understand", "look", "ground", "find_destination", "lift", "propose", "plan", "confirm", "execute", "verify")
 MADE_BY: dict[str, tuple[str, ...]] = {
@@ -49,16 +48,21 @@ class MemoryStore(RunStore):
         """The stages' records are in the state."""
 
 
+@runtime_checkable
+class Restorable(Cell, Protocol):
+    """A cell that can go back to an earlier state of itself, as only a simulated one can."""
+
+    def restore(self, state: Array) -> None: ...
+
+
 @dataclass(frozen=True)
 class Replayed:
-    """What came of a replay. failure: stage, code, message. stages: the records, in order. store: the artefacts. log:
-    what was touched and where all was at the end of each phase of the motion."""
+    """What came of a replay. failure: stage, code, message. stages: the records, in order. store: the artefacts."""
 
     outcome: OutcomeName
     failure: dict[str, Any] | None
     stages: list[dict[str, Any]]
     store: RunStore
-    log: dict[str, PhaseLog]
 
     @property
     def code(self) -> str | None:
@@ -84,17 +88,17 @@ def replay(
 ) -> Replayed:
     """Run the trial again.
 
-    bench: of a simulated cell, with the tools and settings of the trial; its store is left alone. start: the cell's
-    state before the first look (`SimCell.state_snapshot`). swaps: all nodes that do something else than usual, in
+    bench: of a `Restorable` cell, with the tools and settings of the trial; its store is left alone. start: the cell's
+    state before the first look (`state_snapshot`). swaps: all nodes that do something else than usual, in
     this replay. base: an earlier run of the same trial; `changed`: the nodes that do something else than they did
     there. What comes before them is taken from the base; where the base did not get that far, it is the answer.
 
     Raises:
-        ValueError: the cell is not simulated, or a node is unknown.
+        ValueError: the cell is not `Restorable`, or a node is unknown.
     """
     cell = bench.cell
-    if not isinstance(cell, SimCell):
-        raise ValueError(f"{cell.name} is not simulated: nothing can be replayed in it")
+    if not isinstance(cell, Restorable):
+        raise ValueError(f"{cell.name} cannot go back to an earlier state: nothing can be replayed in it")
     unknown = {*swaps, *changed} - {*NODES, "ground_again"}
     if unknown:
         raise ValueError(f"no node of the grasp graph is called {sorted(unknown)}; there are: {', '.join(NODES)}")
@@ -107,7 +111,7 @@ def replay(
         nodes = dict(swaps) | {node: _as_before(node) for node in NODES[:first]}
         graph = build(replace(bench, store=store, swaps=nodes, ask_before_motion=False))
         state = cast(GraspState, graph.invoke(GraspState(command=command)))
-    return Replayed(state["outcome"], state.get("failure"), state["stages"], store, dict(cell.arm.log))
+    return Replayed(state["outcome"], state.get("failure"), state["stages"], store)
 
 
 def output_of_grounding(store: RunStore) -> Any:

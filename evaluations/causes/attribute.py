@@ -24,7 +24,7 @@ from affordagent.core.causes import CAUSES, Attribution
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.geometry import Array
 from affordagent.core.run_store import RunStore, as_plain
-from affordagent.evaluations.causes.comparison import Finding, Judge, first_failing
+from affordagent.evaluations.causes.comparison import Finding, Judge, Run, first_failing
 from affordagent.evaluations.causes.faults import Fault, swaps_of_all
 from affordagent.evaluations.causes.oracles import Oracles, recorded_look, unless_hopeless
 from affordagent.evaluations.causes.shapley import Coalition, causal_set, ladder, shapley
@@ -33,9 +33,11 @@ from affordagent.evaluations.causes.truth import Truth
 from affordagent.evaluations.runner.trial import REPEAT_STRIDE, Trial, judged, open_cell, read_trial, stage
 from affordagent.evaluations.runner.truth import TrueTools
 from affordagent.graphs import attribution as replaying
-from affordagent.graphs.attribution import Replayed, replay
+from affordagent.graphs.attribution import replay
 from affordagent.graphs.moving import execute
 from affordagent.graphs.state import Stage, Workbench
+from affordagent.robot.kinematics import ArmKinematics
+from affordagent.robot.safety import SafeArm
 from affordagent.robot.sim.cell import SimCell
 
 REPEATS = 3
@@ -78,10 +80,12 @@ def attribute_trial(trial: Trial, tools: Tools, repeats: int = REPEATS, succeede
         return attribute_scene(scene, repeats, succeeded)
 
 
-def attribute_scene(scene: Scene, repeats: int = REPEATS, succeeded: bool | None = None) -> Attribution:
-    """As `attribute_trial`, of a trial that is on the table."""
+def attribute_scene(
+    scene: Scene, repeats: int = REPEATS, succeeded: bool | None = None, unrepaired: Run | None = None
+) -> Attribution:
+    """As `attribute_trial`, of a trial that is on the table. unrepaired: its replay without repairs, where there is one."""
     started = time.process_time()
-    game = Game(scene)
+    game = Game(scene, base=unrepaired)
     base = game.run(frozenset())
     findings = scene.judge.findings(base)
     success = scene.success(base)
@@ -131,7 +135,7 @@ def _players(game: Game, findings: dict[str, Finding]) -> list[str]:
     return [cause for cause in CAUSES if cause in found]
 
 
-def _code(causal: tuple[str, ...], findings: dict[str, Finding], base: Replayed) -> str | None:
+def _code(causal: tuple[str, ...], findings: dict[str, Finding], base: Run) -> str | None:
     """Of the first causal stage; without one, what the run ended with."""
     return code_of(causal[0], base.code, findings[causal[0]].measures) if causal else base.code
 
@@ -166,17 +170,17 @@ class Scene:
         """The injected faults of all causes but the repaired ones, by node."""
         return swaps_of_all(self.faults, self.cell, self.trial.seed, repaired)
 
-    def success(self, run: Replayed) -> bool:
+    def success(self, run: Run) -> bool:
         return judged(self.trial, RunResult(run.outcome, None, run.stages, run.failure, run.store.folder))[0]
 
     def run(
         self,
         repaired: Coalition,
-        base: Replayed | None = None,
+        base: Run | None = None,
         changed: Collection[str] = (),
         number: int = 0,
         attempt: int = 0,
-    ) -> Replayed:
+    ) -> Run:
         """base: a run whose nodes before `changed` are the same. number: 0 = the trial's own random numbers."""
         seed = self.bench.seed + (FIRST_REPEAT + number) * REPEAT_STRIDE if number else self.bench.seed
         self.cell.redraw(seed)
@@ -184,8 +188,12 @@ class Scene:
         swaps = self.oracles.swaps(repaired, self.faulty(repaired), recorded, attempt)
         swaps |= {"execute": unless_hopeless(self.truth, swaps.get("execute", execute)), "verify": replaying.judged}
         start = self.start if number == 0 else self._nudged(number)
-        bench = replace(self.bench, seed=seed)
-        return replay(bench, self.command, start, swaps=swaps, base=base, changed=changed)
+        arm = SafeArm(
+            self.cell.arm, self.bench.limits, ArmKinematics(self.bench.arm_model)
+        )  # one that remembers nothing
+        bench = replace(self.bench, seed=seed, arm=arm)
+        found = replay(bench, self.command, start, swaps=swaps, base=base, changed=changed)
+        return base if base is not None and found is base else Run.of(found, self.cell)
 
     def _nudged(self, number: int) -> Array:
         """The start with everything on the table moved by up to NUDGE_M."""
@@ -221,10 +229,10 @@ def reenact(trial: Trial, tools: Tools) -> Iterator[Scene]:
 class Game:
     """The replays of one trial by what is repaired, each made once. records: what came of them, in order."""
 
-    def __init__(self, scene: Scene, number: int = 0, base: Replayed | None = None) -> None:
+    def __init__(self, scene: Scene, number: int = 0, base: Run | None = None) -> None:
         self.scene, self.number = scene, number
         self.records: list[Record] = []
-        self._runs: dict[Coalition, Replayed] = {}
+        self._runs: dict[Coalition, Run] = {}
         if base is not None:
             self._runs[frozenset()] = base
 
@@ -232,7 +240,7 @@ class Game:
         """1 for a success, else 0."""
         return float(self.scene.success(self.run(repaired)))
 
-    def run(self, repaired: Coalition) -> Replayed:
+    def run(self, repaired: Coalition) -> Run:
         """The replay: from the one without the last of the repairs, at the node of which it begins.
 
         A grasp, a plan or a motion that led to success was right, and the repair of what is right changes nothing; and
@@ -243,7 +251,7 @@ class Game:
             self.records.append(self._record(repaired))
         return self._runs[repaired]
 
-    def _replayed(self, repaired: Coalition) -> Replayed:
+    def _replayed(self, repaired: Coalition) -> Run:
         scene = self.scene
         if not repaired:
             return scene.run(repaired, number=self.number)
@@ -264,7 +272,7 @@ class Game:
         return {"repaired": causes, "success": self.scene.success(run), "code": run.code, "seed": self.number}
 
 
-def repeat(scene: Scene, causal: Coalition, base: Replayed, number: int) -> tuple[Record, Record | None]:
+def repeat(scene: Scene, causal: Coalition, base: Run, number: int) -> tuple[Record, Record | None]:
     """The unchanged trial with other random numbers, and with the causal set repaired where there is one.
 
     Where the sensor has no noise, what is seen stays, and only grasps and the motion are drawn anew.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from affordagent.core.causes import CAUSES
 from affordagent.core.geometry import Array, invert, transform_points
@@ -57,6 +59,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Run(Replayed):
+    """T_base_tcp: (4, 4) where the hand truly was after the approach; None where it did not get there."""
+
+    T_base_tcp: Array | None = None
+
+    @classmethod
+    def of(cls, replayed: Replayed, cell: SimCell) -> Run:
+        """Of the replay that the cell has just made."""
+        fields = {field.name: getattr(replayed, field.name) for field in dataclass_fields(Replayed)}
+        log = cell.arm.log
+        return cls(**fields, T_base_tcp=log["approach"].T_base_body["tcp"] if "approach" in log else None)
+
+
+@dataclass(frozen=True)
 class Judge:
     """Compares a run in a simulated cell with the truth."""
 
@@ -65,9 +81,9 @@ class Judge:
     oracles: Oracles
     tolerance: Tolerance = TOLERANCE
 
-    def findings(self, run: Replayed) -> dict[str, Finding]:
+    def findings(self, run: Run) -> dict[str, Finding]:
         """By cause, in the order of the pipeline."""
-        compared: dict[str, Callable[[Replayed], Finding]] = {
+        compared: dict[str, Callable[[Run], Finding]] = {
             "language": self.language,
             "depth": self.depth,
             "calibration": self.calibration,
@@ -80,7 +96,7 @@ class Judge:
 
     # ---- what is seen and understood --------------------------------------------------------------------------------
 
-    def language(self, run: Replayed) -> Finding:
+    def language(self, run: Run) -> Finding:
         """Does the query name the gold and its part; was there a question or a refusal just where one was due?"""
         ended = run.outcome if not run.reached("look") else "went on"
         expected = self.truth.expected
@@ -113,7 +129,7 @@ class Judge:
             "part_right": part_right,
         }
 
-    def depth(self, run: Replayed) -> Finding:
+    def depth(self, run: Run) -> Finding:
         """The depth on what is asked for."""
         there = self._region(run)
         if not run.store.has("frame"):
@@ -133,7 +149,7 @@ class Judge:
             measures |= {"further_m": float(np.median(off_m)), "aside_px": _aside_px(seen, true)}
         return Finding("depth", right, measures=measures)
 
-    def _region(self, run: Replayed) -> tuple[Mask, Mask] | None:
+    def _region(self, run: Run) -> tuple[Mask, Mask] | None:
         """Object and part that the gold means, or else the query."""
         gold, truth = self.truth.gold, self.truth
         query = run.store.get("query") if run.store.has("query") else None
@@ -146,7 +162,7 @@ class Judge:
         part = truth.scene.object(name).obj.part
         return truth.mask(name), truth.mask(name, part)
 
-    def calibration(self, run: Replayed) -> Finding:
+    def calibration(self, run: Run) -> Finding:
         """Where the camera's pose shows the target, and where the hand is once it has arrived."""
         if not run.store.has("frame"):
             return Finding("calibration", None, run.reached("look"))
@@ -157,13 +173,13 @@ class Judge:
         moved = transform_points(self.truth.believed(T_base_camera), points) - points
         measures = {"camera_off_m": float(np.linalg.norm(moved, axis=1).max(initial=0.0))}
         right = measures["camera_off_m"] <= self.tolerance.camera_m
-        if "approach" in run.log and run.store.has("plan"):
+        if run.T_base_tcp is not None:
             thought = _tcp(run.store.get("plan").approach.positions[-1])
-            measures["tcp_off_m"] = float(np.linalg.norm((run.log["approach"].T_base_body["tcp"] - thought)[:3, 3]))
+            measures["tcp_off_m"] = float(np.linalg.norm((run.T_base_tcp - thought)[:3, 3]))
             right = right and measures["tcp_off_m"] <= self.tolerance.tcp_m
         return Finding("calibration", right, measures=measures)
 
-    def grounding(self, run: Replayed) -> Finding:
+    def grounding(self, run: Run) -> Finding:
         """The mask against that of what the query asks for."""
         if not run.reached("ground"):
             return Finding("grounding", None, False)
@@ -190,7 +206,7 @@ class Judge:
 
     # ---- what is planned and done -----------------------------------------------------------------------------------
 
-    def grasp(self, run: Replayed) -> Finding:
+    def grasp(self, run: Run) -> Finding:
         """Does the chosen grasp hold what the mask marks, by the hand alone?"""
         if not run.reached("propose"):
             return Finding("grasp", None, False)
@@ -211,7 +227,7 @@ class Judge:
         better = 0 if geometry == "valid" else reasons.count("valid")
         return Finding("grasp", False, measures={"aimed_at": name, "geometry": geometry, "better": better})
 
-    def planning(self, run: Replayed) -> Finding:
+    def planning(self, run: Run) -> Finding:
         """Does the plan lead to its grasp, and touch nothing among the true shapes?"""
         if not run.reached("plan"):
             return Finding("planning", None, False)
@@ -231,7 +247,7 @@ class Judge:
         measures["touches"] = [str(touch) for touch in touches]
         return Finding("planning", not touches, measures=measures)
 
-    def execution(self, run: Replayed) -> Finding:
+    def execution(self, run: Run) -> Finding:
         """What the arm reported. That it did as planned, and the thing slipped or fell, says nothing by itself."""
         if not run.reached("execute"):
             return Finding("execution", None, False)
@@ -240,7 +256,7 @@ class Judge:
         wrong = code.startswith(("execution.", "safety.")) and not blameless
         return Finding("execution", False if wrong else True if run.failure is None else None, measures={"code": code})
 
-    def _believed(self, run: Replayed) -> Array:
+    def _believed(self, run: Run) -> Array:
         return self.truth.believed(run.store.get("frame").T_base_camera)
 
     @cached_property
@@ -279,12 +295,13 @@ def _tcp(q: Array) -> Array:
     return chain.tcp(chain.links(q[None]))[0]
 
 
-def _aside_px(seen: Array, true: Array) -> float:
+def _aside_px(seen: NDArray[np.float32], true: NDArray[np.float32]) -> float:
     """How far the edges of one depth picture lie beside those of the other, by phase correlation."""
 
-    def edges(depth_m: Array) -> Array:
+    def edges(depth_m: NDArray[np.float32]) -> Array:
         filled = np.where(depth_m > 0, depth_m, np.median(depth_m[depth_m > 0])).astype(np.float32)
-        return np.clip(np.hypot(cv2.Sobel(filled, cv2.CV_32F, 1, 0), cv2.Sobel(filled, cv2.CV_32F, 0, 1)), 0, 0.1)
+        slope = np.hypot(cv2.Sobel(filled, cv2.CV_64F, 1, 0), cv2.Sobel(filled, cv2.CV_64F, 0, 1))
+        return np.clip(slope, 0, 0.1)
 
-    (dx, dy), _ = cv2.phaseCorrelate(edges(true).astype(np.float64), edges(seen).astype(np.float64))
+    (dx, dy), _ = cv2.phaseCorrelate(edges(true), edges(seen))
     return float(np.hypot(dx, dy))
