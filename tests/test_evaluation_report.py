@@ -271,9 +271,11 @@ def test_injected_causes_against_blamed_ones() -> None:
     found = confusion(rows)
     assert found is not None
     assert (found["faulty"], found["harmless"], found["not_attributed"], found["n"]) == (6, 1, 1, 4)
-    assert [found[name]["k"] for name in ("exact", "first", "kind", "visual_or_pose")] == [1, 2, 3, 3]
+    assert [found[name]["k"] for name in ("exact", "among", "kind", "visual_or_pose")] == [1, 2, 2, 2]
     assert found["visual_or_pose"]["n"] == 3
-    assert found["table"]["grounding"] == {"grounding + grasp": 1}
+    assert found["table"]["grounding"] == {"several": 1}
+    assert found["by_cause"]["grasp"]["rate"] == 0.5
+    assert found["by_fault"]["depth: depth_fault 1"]["n"] == 1
     assert confusion([row("g")]) is None
 
 

@@ -13,7 +13,7 @@ from affordagent.evaluations.reporting.blame import blamed, causal
 from affordagent.evaluations.reporting.success import Figures, share
 from affordagent.evaluations.runner.records import Row
 
-SLOWEST = 12
+SLOWEST, SEVERAL = 12, "several"
 
 
 def verified(rows: Sequence[Row]) -> Figures:
@@ -51,37 +51,56 @@ def confusion(rows: Sequence[Row]) -> Figures | None:
     """Injected cause against blamed cause, of the failed trials that carry a fault and were attributed; None without
     faults.
 
-    table: injected -> blamed -> trials. exact: the injected cause alone is blamed; first: it is the first one blamed;
-    kind: the first blamed is of its kind (visual, pose, hardware); visual_or_pose: of trials with a visual or a pose
-    fault, the same. harmless: trials that succeeded in spite of their fault.
+    table: injected -> blamed -> trials. exact: the injected cause alone is blamed; among: it is, with others perhaps;
+    kind: all that are blamed are of its kind (visual, pose, hardware); visual_or_pose: the same, of trials with a
+    visual or a pose fault. by_cause, by_fault: exact. harmless: trials that succeeded in spite of their fault.
     """
-    faulty = [(row, row["fault"]["cause"]) for row in rows if row["fault"] is not None]
+    faulty = [row for row in rows if row["fault"] is not None]
     if not faulty:
         return None
-    failed = [(row, cause) for row, cause in faulty if not row["success"]]
-    judged = [(cause, causal(row) or (), blamed(row)) for row, cause in failed if row["attribution"] is not None]
+    failed = [row for row in faulty if not row["success"]]
+    judged = [row for row in failed if row["attribution"] is not None]
     table: dict[str, Counter[str]] = {}
-    for cause, _, said in judged:
-        table.setdefault(cause, Counter())[said] += 1
-    kinds = [(KIND_OF_CAUSE[cause], KIND_OF_CAUSE[found[0]] if found else None) for cause, found, _ in judged]
-    two = [(true, said) for true, said in kinds if true in ("visual", "pose")]
-    n = len(judged)
+    for row in judged:
+        table.setdefault(_injected(row), Counter())[SEVERAL if len(causal(row) or ()) > 1 else blamed(row)] += 1
+    two = [row for row in judged if KIND_OF_CAUSE[_injected(row)] in ("visual", "pose")]
     return {
         "faulty": len(faulty),
         "harmless": len(faulty) - len(failed),
-        "not_attributed": len(failed) - n,
-        "n": n,
+        "not_attributed": len(failed) - len(judged),
+        "n": len(judged),
         "table": {cause: dict(table[cause].most_common()) for cause in CAUSES if cause in table},
-        "exact": share(sum(found == (cause,) for cause, found, _ in judged), n),
-        "first": share(sum(found[:1] == (cause,) for cause, found, _ in judged), n),
-        "kind": share(sum(true == said for true, said in kinds), n),
-        "visual_or_pose": share(sum(true == said for true, said in two), len(two)),
-        "by_cause": {
-            cause: share(sum(found[:1] == (cause,) for c, found, _ in judged if c == cause), sum(table[cause].values()))
-            for cause in CAUSES
-            if cause in table
+        "exact": _right(judged),
+        "among": share(sum(_injected(row) in (causal(row) or ()) for row in judged), len(judged)),
+        "kind": share(sum(map(_right_kind, judged)), len(judged)),
+        "visual_or_pose": share(sum(map(_right_kind, two)), len(two)),
+        "by_cause": {c: _right([r for r in judged if _injected(r) == c]) for c in CAUSES if c in table},
+        "by_fault": {
+            name: _right([row for row in judged if fault_name(row) == name])
+            for name in sorted({fault_name(row) for row in judged})
         },
     }
+
+
+def fault_name(row: Row) -> str:
+    """Cause, name and size of the injected fault, "" without one."""
+    fault = row["fault"]
+    if fault is None:
+        return ""
+    return f"{fault['cause']}: {fault['name']}" + ("" if fault["size"] is None else f" {fault['size']:g}")
+
+
+def _injected(row: Row) -> str:
+    assert row["fault"] is not None
+    return row["fault"]["cause"]
+
+
+def _right(rows: Sequence[Row]) -> Figures:
+    return share(sum(causal(row) == (_injected(row),) for row in rows), len(rows))
+
+
+def _right_kind(row: Row) -> bool:
+    return {KIND_OF_CAUSE[cause] for cause in causal(row) or ()} == {KIND_OF_CAUSE[_injected(row)]}
 
 
 def times(rows: Sequence[Row]) -> Figures:

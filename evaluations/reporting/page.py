@@ -15,6 +15,7 @@ import jinja2
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import write_json
 from affordagent.evaluations.reporting.blame import blamed, code_of, ended_at, kind_of
+from affordagent.evaluations.reporting.checks import fault_name
 from affordagent.evaluations.reporting.figures import figures
 from affordagent.evaluations.reporting.sankey import BAR_WIDTH, sankey
 from affordagent.evaluations.reporting.sources import Source, open_sources
@@ -98,6 +99,7 @@ def _case(source: Source, row: Row, out: Path, picture: bool = True) -> Figures:
         "ended": ended_at(row),
         "blamed": blamed(row),
         "code": code_of(row),
+        "fault": fault_name(row),
         "picture": thumbnail(run) if picture and run is not None else None,
         "link": None if run is None else _link(run, out),
     }
@@ -135,7 +137,7 @@ def trial_table(rows: Sequence[Row], links: dict[str, str]) -> list[Figures]:
         "code": ["" if row["success"] else code_of(row) for row in rows],
         "to blame": ["" if row["success"] else blamed(row) for row in rows],
         "kind": ["" if row["success"] else kind_of(row) or "" for row in rows],
-        "fault": [row["fault"]["name"] if row["fault"] else "" for row in rows],
+        "fault": [fault_name(row) for row in rows],
         "sure": [row["confidence"] for row in rows],
         "seconds": [round(row["wall_s"], 1) for row in rows],
     }

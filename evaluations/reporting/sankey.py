@@ -12,8 +12,8 @@ from affordagent.evaluations.reporting.success import Figures
 WIDTH, BAR_WIDTH, GAP, LABEL_HEIGHT, TRIALS_HEIGHT = 980.0, 14.0, 6.0, 15.0, 560.0
 COLUMNS_X = (0.0, 200.0, 440.0, 690.0)
 CODES_SHOWN = 18
-STAGES = ("success", "understand", "look", "ground", "ground_again", "find_destination", "lift", "propose", "plan")
-STAGES_AFTER = ("confirm", "execute", "verify")
+STAGES = ("understand", "look", "ground", "ground_again", "find_destination", "lift", "propose", "plan", "confirm")
+STAGES_AFTER = ("execute", "verify")
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,15 @@ def _look(path: Figures) -> str:
 
 
 def _order(totals: Counter[Node]) -> Callable[[Node], tuple[int, int, str]]:
-    """Stages and causes in the pipeline's order, codes by their cause's group, then by number."""
+    """Stages and causes in the pipeline's order, successes last, so that failures run level; codes by their cause's
+    group, then by number."""
     known = {name: i for i, name in enumerate((*STAGES, *STAGES_AFTER))}
     causes = {name: i for i, name in enumerate(CAUSES)}
 
     def key(node: Node) -> tuple[int, int, str]:
         column, label = node
         if column == 1:
-            return known.get(label, len(known)), -totals[node], label
+            return len(known) + 1 if label == "success" else known.get(label, len(known)), -totals[node], label
         group = label.split(" + ")[0] if column == 2 else label.split(".")[0]
         return causes.get(group, len(causes)), -totals[node], label
 

@@ -16,7 +16,7 @@ from affordagent.core.run_store import EVENTS_FILE, RunStore
 from affordagent.evaluations.runner.records import EVALUATION, RUNS, TABLE, TRIALS, Row
 from affordagent.evaluations.runner.table import read_rows
 
-RUN_FILE = "run.json"
+RUN_FILE, STUDY = "run.json", "summary.json"
 UNKNOWN: dict[str, Any] = {
     "suite": "",
     "setting": "as it is",
@@ -117,8 +117,10 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _evaluation(folder: Path) -> Source:
+    found: list[Any] = [*read_rows(folder)] if (folder / TRIALS).is_file() else _read_table(folder / TABLE)
+    if found and "faults" in found[0]:
+        return _study_of_faults(folder, found)
     header = json.loads((folder / EVALUATION).read_text()) if (folder / EVALUATION).is_file() else {}
-    found = read_rows(folder) if (folder / TRIALS).is_file() else _read_table(folder / TABLE)
     rows = [_complete(row, folder) for row in found]
     begun = {run.name for run in _children(folder / RUNS)} - {Path(row["run"]).name for row in rows}
     return Source(folder.resolve().name, folder, header, rows, max(header.get("trials", 0), len(rows)), len(begun))
@@ -135,6 +137,35 @@ def _complete(row: Any, folder: Path) -> Row:
     if missing := {"key", "success"} - row.keys():
         raise AffordAgentError(f"{folder}: a trial without {' and '.join(sorted(missing))}: {str(row)[:120]}")
     return cast(Row, UNKNOWN | row)
+
+
+def _study_of_faults(folder: Path, found: list[Any]) -> Source:
+    """What `causes.confusion` wrote: trials with one or two faults, attributed as they ran."""
+    summary = json.loads((folder / STUDY).read_text()) if (folder / STUDY).is_file() else {}
+    single = [row for row in found if len(row["faults"]) == 1]
+    notes = ["Each trial carries a known fault: success and causes say what was injected, not how good the system is."]
+    if len(single) < len(found):
+        notes.append(f"{len(found) - len(single)} trials with two faults at once are left out.")
+    header = {name: summary[name] for name in ("arguments", "versions") if name in summary}
+    return Source(folder.resolve().name, folder, header, [_row_of_study(row) for row in single], len(single), 0, notes)
+
+
+def _row_of_study(found: dict[str, Any]) -> Row:
+    said = {name: found[name] for name in ("causal", "first_failing", "code", "shares")}
+    return cast(
+        Row,
+        UNKNOWN
+        | {name: found[name] for name in ("key", "scene", "seed", "noise")}
+        | {
+            "suite": "faults",
+            "success": found["harmless"],
+            "outcome": "success" if found["harmless"] else "failure",
+            "failure_code": found["failure"],
+            "fault": found["faults"][0],
+            "cpu_s": {"attribution": found["cpu_s"]},
+            "attribution": {**said, "by": "substitution", "luck": None, "ladder": {}, "evidence": {}},
+        },
+    )
 
 
 def _runs(folder: Path, runs: list[Path]) -> Source:

@@ -45,7 +45,7 @@ DIMENSIONS: dict[str, Callable[[Row], str | None]] = {
     "category": lambda row: row["category"],
     "seen": lambda row: None if row["seen"] is None else "seen" if row["seen"] else "unseen",
     "scene": lambda row: row["scene"],
-    "noise": lambda row: "noisy camera" if row["noise"] else "clean camera",
+    "noise": lambda row: "noisy" if row["noise"] else "clean",
     "expected": lambda row: row["expected"],
     "language": lambda row: row["language"] or None,
     "part": lambda row: row["part"],
