@@ -41,7 +41,8 @@ class Pool:
 @contextmanager
 def process_pool(workers: int) -> Iterator[Pool]:
     """Fresh processes on this machine, one thread each. They end with this one, however it ends."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:

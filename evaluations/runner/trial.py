@@ -293,5 +293,5 @@ def judged(trial: Trial, result: RunResult) -> tuple[bool, dict[str, Any] | None
 
 def thickness_m(thing: HouseholdObject) -> float:
     """The least extent of the part to hold, in its closest box."""
-    parts = [visual.mesh for visual in thing.visuals if visual.part == thing.part]
-    return float(min(trimesh.util.concatenate(parts).bounding_box_oriented.primitive.extents))
+    points = np.vstack([visual.mesh.vertices for visual in thing.visuals if visual.part == thing.part])
+    return float(min(trimesh.bounds.oriented_bounds(points)[1]))
