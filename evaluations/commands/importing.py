@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ def import_csv(
     taken: list[Command] = []
     rejected: list[Rejected] = []
     for number, row in enumerate(_rows(path, columns), 1):
-        text = row.get("text", "").strip()
+        text = row.get("text", "")
         writer = anonymous(row["writer"], salt) if row.get("writer") else None
         if row.get("example") and row["example"] not in screen.examples:
             screen.examples = [*screen.examples, row["example"]]
@@ -176,7 +176,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:50] or "commands"
 
 
-def _rows(path: Path, columns: Columns) -> Iterator[dict[str, str]]:
+def _rows(path: Path, columns: Columns) -> list[dict[str, str]]:
     """Each row by field of `Columns`; empty cells are left out."""
     wanted = {field: header for field, header in asdict(columns).items() if header}
     try:
@@ -189,18 +189,12 @@ def _rows(path: Path, columns: Columns) -> Iterator[dict[str, str]]:
                     f"{path} has no column {missing[0]!r}; it has: {', '.join(there) or 'none'}. "
                     "Name yours with --column FIELD=HEADER"
                 )
-            for number, row in enumerate(reader):
-                if number < 2 and _is_second_header(row):
-                    continue
-                yield {field: row[header] for field, header in wanted.items() if (row.get(header) or "").strip()}
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AffordAgentError(f"cannot read {path}: {error}; give a UTF-8 CSV with a header line") from error
-
-
-def _is_second_header(row: dict[str, Any]) -> bool:
-    """Qualtrics writes the question texts and then {"ImportId": ...} below the headers."""
-    values = [str(value) for value in row.values()]
-    return any(value.startswith('{"ImportId"') for value in values) or values[:2] == ["Start Date", "End Date"]
+    if len(rows) > 1 and any(str(value).startswith('{"ImportId"') for value in rows[1].values()):
+        rows = rows[2:]  # below the headers Qualtrics writes the question texts, and then {"ImportId": ...}
+    return [{f: row[h].strip() for f, h in wanted.items() if (row.get(h) or "").strip()} for row in rows]
 
 
 def _command(id: str, text: str, row: dict[str, str], writer: str | None, language: str) -> Command:
