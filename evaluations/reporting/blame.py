@@ -15,7 +15,7 @@ from affordagent.evaluations.statistics import bootstrap_mean, bootstrap_sums
 
 KINDS = ("visual", "pose", "hardware")
 NOT_ATTRIBUTED, NOTHING = "not attributed", "nothing found"
-NOT_AGAIN, NO_REPAIR = "not when repeated", "no repair helps"
+SEVERAL, NOT_AGAIN, NO_REPAIR = "several", "not when repeated", "no repair helps"
 
 
 def ended_at(row: Row) -> str:
@@ -42,6 +42,18 @@ def blamed(row: Row) -> str:
     if found["by"] == "evidence":
         return NOTHING
     return NOT_AGAIN if found["evidence"].get("success") else NO_REPAIR
+
+
+def column(row: Row) -> str:
+    """`blamed`, with all that have several causes together."""
+    return SEVERAL if len(causal(row) or ()) > 1 else blamed(row)
+
+
+def columns_of(table: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What is blamed in a table's rows: causes in the pipeline's order, then the rest."""
+    found = {name for row in table.values() for name in row}
+    order = (*CAUSES, SEVERAL, NOT_AGAIN, NO_REPAIR, NOTHING)
+    return sorted(found, key=order.index)
 
 
 def code_of(row: Row) -> str:
@@ -118,18 +130,20 @@ def shapley(rows: Sequence[Row]) -> Figures:
 def first_against_causal(rows: Sequence[Row]) -> Figures:
     """First failing stage against causal stages, of failed trials that were attributed.
 
-    table: first failing (or "none") -> blamed -> trials. differ: the first failing stage is not among the causal ones.
+    table: first failing (or "none") -> blamed, see `column` -> trials; columns: in order. differ: the first failing
+    stage is not among the causal ones.
     """
     failed = [row for row in rows if not row["success"] and row["attribution"] is not None]
     table: dict[str, Counter[str]] = {}
     differ = 0
     for row in failed:
         first = (row["attribution"] or {})["first_failing"]
-        table.setdefault(first or "none", Counter())[blamed(row)] += 1
+        table.setdefault(first or "none", Counter())[column(row)] += 1
         differ += first not in (causal(row) or (None,))
     order = (*CAUSES, "none")
     return {
         "table": {first: dict(table[first].most_common()) for first in sorted(table, key=order.index)},
+        "columns": columns_of(table),
         "differ": share(differ, len(failed)),
     }
 

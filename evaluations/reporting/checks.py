@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from affordagent.core.causes import CAUSES, KIND_OF_CAUSE
-from affordagent.evaluations.reporting.blame import blamed, causal
+from affordagent.evaluations.reporting.blame import causal, column, columns_of
 from affordagent.evaluations.reporting.success import Figures, share
 from affordagent.evaluations.runner.records import Row
 
-SLOWEST, SEVERAL = 12, "several"
+SLOWEST = 12
 
 
 def verified(rows: Sequence[Row]) -> Figures:
@@ -62,7 +62,7 @@ def confusion(rows: Sequence[Row]) -> Figures | None:
     judged = [row for row in failed if row["attribution"] is not None]
     table: dict[str, Counter[str]] = {}
     for row in judged:
-        table.setdefault(_injected(row), Counter())[SEVERAL if len(causal(row) or ()) > 1 else blamed(row)] += 1
+        table.setdefault(_injected(row), Counter())[column(row)] += 1
     two = [row for row in judged if KIND_OF_CAUSE[_injected(row)] in ("visual", "pose")]
     return {
         "faulty": len(faulty),
@@ -70,6 +70,7 @@ def confusion(rows: Sequence[Row]) -> Figures | None:
         "not_attributed": len(failed) - len(judged),
         "n": len(judged),
         "table": {cause: dict(table[cause].most_common()) for cause in CAUSES if cause in table},
+        "columns": columns_of(table),
         "exact": _right(judged),
         "among": share(sum(_injected(row) in (causal(row) or ()) for row in judged), len(judged)),
         "kind": share(sum(map(_right_kind, judged)), len(judged)),

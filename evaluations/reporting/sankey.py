@@ -11,7 +11,8 @@ from affordagent.evaluations.reporting.success import Figures
 
 WIDTH, BAR_WIDTH, GAP, LABEL_HEIGHT, TRIALS_HEIGHT = 980.0, 14.0, 6.0, 15.0, 560.0
 COLUMNS_X = (0.0, 200.0, 440.0, 690.0)
-CODES_SHOWN = 18
+CODES_SHOWN, SETS_SHOWN = 18, 6
+AND = " + "  # between the causes of `blame.blamed`
 STAGES = ("understand", "look", "ground", "ground_again", "find_destination", "lift", "propose", "plan", "confirm")
 STAGES_AFTER = ("execute", "verify")
 
@@ -49,8 +50,9 @@ Node = tuple[int, str]  # column, label
 
 
 def sankey(flow: Sequence[Figures]) -> Diagram:
-    """Of `blame.flow`. Heights are true to the numbers of trials; rare codes are drawn as one."""
-    paths = [(_nodes(path, _common_codes(flow)), path["n"], _look(path)) for path in flow]
+    """Of `blame.flow`. Heights are true to the numbers; rare codes are drawn as one, and rare sets of causes too."""
+    common = _common(flow)
+    paths = [(_nodes(path, common), path["n"], _look(path)) for path in flow]
     totals: Counter[Node] = Counter()
     looks: dict[Node, Counter[str]] = {}
     for nodes, n, look in paths:
@@ -72,18 +74,23 @@ def sankey(flow: Sequence[Figures]) -> Diagram:
     return Diagram(WIDTH, bottom + GAP, list(bars.values()), _bands(paths, bars, scale))
 
 
-def _common_codes(flow: Sequence[Figures]) -> set[str]:
-    counts: Counter[str] = Counter()
+def _common(flow: Sequence[Figures]) -> set[str]:
+    """The codes and the sets of several causes that are drawn by themselves."""
+    codes: Counter[str] = Counter()
+    sets: Counter[str] = Counter()
     for path in flow:
-        if path["code"] is not None:
-            counts[path["code"]] += path["n"]
-    return {code for code, _ in counts.most_common(CODES_SHOWN)}
+        if path["cause"] is not None:
+            codes[path["code"]] += path["n"]
+            sets[path["cause"]] += path["n"] * (AND in path["cause"])
+    return {name for name, _ in [*codes.most_common(CODES_SHOWN), *sets.most_common(SETS_SHOWN)]}
 
 
 def _nodes(path: Figures, common: set[str]) -> list[Node]:
     nodes = [(0, "all trials"), (1, path["ended"])]
     if path["cause"] is not None:
-        nodes += [(2, path["cause"]), (3, path["code"] if path["code"] in common else "other codes")]
+        cause, code = path["cause"], path["code"]
+        nodes.append((2, "other sets of causes" if AND in cause and cause not in common else cause))
+        nodes.append((3, code if code in common else "other codes"))
     return nodes
 
 
@@ -91,7 +98,7 @@ def _look(path: Figures) -> str:
     """Kind of the first cause, "good" of successes, "plain" where nothing is blamed."""
     if path["cause"] is None:
         return "good"
-    return KIND_OF_CAUSE.get(path["cause"].split(" + ")[0], "plain")
+    return KIND_OF_CAUSE.get(path["cause"].split(AND)[0], "plain")
 
 
 def _order(totals: Counter[Node]) -> Callable[[Node], tuple[int, int, str]]:
@@ -104,7 +111,7 @@ def _order(totals: Counter[Node]) -> Callable[[Node], tuple[int, int, str]]:
         column, label = node
         if column == 1:
             return len(known) + 1 if label == "success" else known.get(label, len(known)), -totals[node], label
-        group = label.split(" + ")[0] if column == 2 else label.split(".")[0]
+        group = label.split(AND)[0] if column == 2 else label.split(".")[0]
         return causes.get(group, len(causes)), -totals[node], label
 
     return key
