@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from langgraph.types import interrupt
 
-from affordagent.core.errors import Refused, StageFailure
+from affordagent.core.errors import AffordAgentError, Refused, StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.types import DeliveryGoal, GraspPlan, GraspSet, JointTrajectory, Verdict
 from affordagent.graphs.delivering import check_can_feel, delivery_goal, said, slow_near_person
@@ -189,13 +189,13 @@ def verify(bench: Workbench, state: GraspState) -> Done:
     query, part = bench.store.get("query"), bench.store.get("part_mask")
     there = bench.store.get("destination").object_mask if query.destination is not None else None
     truth = bench.cell.judge(bench.store.get("plan"), part.object_mask, query, there)
-    sensed, blind = _sensed(bench)
+    sensed, unasked = _sensed(bench)
     bench.store.put("sensed_verdict", sensed)
     verdict = sensed if truth is None else truth
     bench.store.put("verdict", verdict)
     checks = ", ".join(f"{name} {'passed' if ok else 'FAILED'}" for name, ok in verdict.checks.items())
     said: dict[str, Any] = {"sensed": {"success": sensed.success, "code": sensed.code}}
-    said |= {"no_second_look": blind} if blind else {}
+    said |= {"unasked": unasked} if unasked else {}
     if not verdict.success:
         evidence = {"checks": verdict.checks, "measured": verdict.measured, "by": verdict.by, **said}
         raise StageFailure("verify", verdict.code or "verify.unknown", f"not done: {checks}", **evidence)
@@ -203,10 +203,10 @@ def verify(bench: Workbench, state: GraspState) -> Done:
 
 
 def _sensed(bench: Workbench) -> tuple[Verdict, str]:
-    """What hand, joints and a second look say, and why there was no second look."""
+    """What hand, joints, a second look and a second opinion say; and what could not be asked, with the reason."""
     from affordagent.core.journal import MOTIONS_FILE, read_motions
     from affordagent.robot.kinematics import ArmKinematics
-    from affordagent.tools.outcome import Looks, readings_of, verify_outcome
+    from affordagent.tools.outcome import Looks, doubted, readings_of, verify_outcome
 
     assert bench.arm is not None  # without an arm the run ended as "planned"
     after, blind = None, ""
@@ -218,4 +218,11 @@ def _sensed(bench: Workbench) -> tuple[Verdict, str]:
     frame, table, cloud, part = (bench.store.get(name) for name in ("frame", "table", "cloud", "part_mask"))
     looks = None if after is None else Looks(frame, after, table, part.object_mask, cloud)
     readings = readings_of(read_motions(bench.store.folder / MOTIONS_FILE), bench.arm.read())
-    return verify_outcome(bench.store.get("plan"), readings, looks, ArmKinematics(bench.arm_model)), blind
+    verdict = verify_outcome(bench.store.get("plan"), readings, looks, ArmKinematics(bench.arm_model))
+    if verdict.success and not bench.store.has("second_answer"):  # else both tools were heard when it was looked for
+        try:
+            answers = bench.fallback.find(frame, table, bench.store.get("query"))
+        except AffordAgentError as error:
+            return verdict, f"{blind}; no second opinion: {error}".removeprefix("; ")
+        verdict = doubted(verdict, part.object_mask, answers)
+    return verdict, blind

@@ -312,8 +312,12 @@ def _result_as_json(result: MotionResult) -> dict[str, Any]:
     }
 
 
+def state_from_json(record: dict[str, Any]) -> ArmState:
+    """A state as the journal keeps it."""
+    force_n = record.get("tcp_force_n")
+    arrays = {"positions": np.array(record["positions"]), "tcp_force_n": None if force_n is None else np.array(force_n)}
+    return ArmState(**{**record, **arrays})
+
+
 def _result_from_json(record: dict[str, Any]) -> MotionResult:
-    state = {**record["state"], "positions": np.array(record["state"]["positions"])}
-    if state.get("tcp_force_n") is not None:
-        state["tcp_force_n"] = np.array(state["tcp_force_n"])
-    return MotionResult(**{**record, "state": ArmState(**state)})
+    return MotionResult(**{**record, "state": state_from_json(record["state"])})

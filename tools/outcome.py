@@ -13,27 +13,35 @@ import numpy as np
 
 from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.core.journal import Motion
-from affordagent.core.types import Delivery, GraspPlan, Mask, PartCloud, RgbdFrame, TableScene, Verdict
+from affordagent.core.overlap import overlap
+from affordagent.core.types import Delivery, GraspPlan, Mask, PartCloud, PartMask, RgbdFrame, TableScene, Verdict
 from affordagent.robot.gripper import NOTHING_HELD_M
 from affordagent.robot.interface import ArmState
 from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.link_spheres import link_spheres
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD
+from affordagent.tools.execution import state_from_json
 from affordagent.tools.motion.collision import sphere_centres
 from affordagent.tools.second_look import SecondLook, in_one_frame
+from affordagent.tools.second_opinion import SAME_OBJECT
 from affordagent.tools.table import noise_sigma
 
 LIFT_SHORT_M = 0.03  # how much less than planned still counts as lifted
 OPENED_WITHIN_M = 0.005
 SLIPPED_SHUT_M = 0.004  # by which the fingers may close further on what they hold
+FAIRLY_SURE, EXCLUDED = 0.5, 0.1  # confidences of another tool: of its own answer, of the thing that was taken
 OBJECT_POINTS, THING_POINTS = 1500, 400  # that are looked for
 LEAST_TOLD = 40  # points of which a picture says something: fewer say nothing
-GONE, IN_HAND = 0.5, 0.5
-THING_STAYED = 0.75
+GONE, IN_HAND = 0.35, 0.5
+SLIP_TOLD, AS_HELD, SLIPPED_RAD = 300, 0.3, np.deg2rad(9.5)
+NEAR_TCP_M = 0.05
+UNTOUCHED, FOUND_AGAIN, LEFT_THERE = 0.9, 0.5, 0.4  # shares of a thing's points
+THING_MOVED_M, THING_TURNED_RAD = 0.018, np.deg2rad(14)
 ABOVE_TABLE_M = 0.004
 OWN_SHARE = 0.5  # of a proposal under the object's mask: the rest of it is the same object
 
+_HEARD = ("best_confidence", "taken_confidence")
 CODES = {  # check -> code of its failure, in the order of precedence
     "closed_on_something": "execution.no_contact",
     "still_held": "execution.drop",
@@ -43,29 +51,25 @@ CODES = {  # check -> code of its failure, in the order of precedence
     "left_its_place": "execution.drop",
     "seen_in_hand": "execution.drop",
     "seen_in_place": "execution.missed_place",
+    "held_fast": "execution.slip",
     "others_stayed": "execution.collision",
+    "wanted_one": "verify.unknown",
 }
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What the arm said. now: after the motion. closed, held: when the fingers had closed, and after the hold; None
-    where that is not known."""
+    """What the arm said. now: after the motion. closed: when the fingers had closed, None where that is not known."""
 
     now: ArmState
     closed: ArmState | None = None
-    held: ArmState | None = None
 
 
-def readings_of(motions: Sequence[Motion], now: ArmState) -> Readings:
-    """From a run's journal (`core.journal.read_motions`) and the present state."""
-    ends = {m.step: _state_of(m.result["state"]) for m in motions if m.result is not None}
-    return Readings(now, ends.get("close"), ends.get("hold"))
-
-
-def _state_of(record: dict[str, object]) -> ArmState:
-    positions, width_m = np.asarray(record["positions"], float), record["gripper_width_m"]
-    return ArmState(positions, float(str(width_m)), float(str(record["stamp_s"])), holding=record["holding"])  # type: ignore[arg-type]
+def readings_of(motions: Sequence[Motion], now: ArmState | None = None) -> Readings:
+    """From a run's journal (`core.journal.read_motions`, not empty) and the present state; without that the state that
+    the last motion left."""
+    ends = {motion.step: state_from_json(motion.result["state"]) for motion in motions if motion.result is not None}
+    return Readings(now or list(ends.values())[-1], ends.get("close"))
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,29 @@ def verify_outcome(plan: GraspPlan, readings: Readings, looks: Looks | None, kin
     if looks is not None:
         seen_checks, seen_measures = _seen_checks(looks, plan, readings, kinematics)
         checks, measured = checks | seen_checks, measured | seen_measures
+    return _verdict(checks, measured)
+
+
+def doubted(verdict: Verdict, object_mask: Mask, answers: Sequence[PartMask]) -> Verdict:
+    """The verdict with what another tool says that was asked what is wanted: `answers`, best first. Where it is fairly
+    sure of another thing and all but excludes the one that was taken, whether that is the wanted one is not known."""
+    fits = [a.confidence for a in answers if overlap(a.object_mask, object_mask).iou >= SAME_OBJECT]
+    heard = {"best_confidence": answers[0].confidence, "taken_confidence": max(fits, default=0.0)}
+    return doubted_as_before(verdict, Verdict(True, None, {}, heard, verdict.by))
+
+
+def doubted_as_before(verdict: Verdict, recorded: Verdict) -> Verdict:
+    """The verdict with the second opinion that a recorded one has heard, if it has."""
+    heard = {name: recorded.measured[name] for name in _HEARD if name in recorded.measured}
+    if not heard:
+        return verdict
+    is_another = heard["best_confidence"] >= FAIRLY_SURE and heard["taken_confidence"] <= EXCLUDED
+    return _verdict(verdict.checks | {"wanted_one": not is_another}, verdict.measured | heard)
+
+
+def _verdict(checks: dict[str, bool], measured: dict[str, float]) -> Verdict:
     failed = [name for name in CODES if not checks.get(name, True)]
-    rounded = {name: round(float(value), 5) for name, value in measured.items()}
+    rounded = {name: round(float(value), 5) for name, value in measured.items() if math.isfinite(value)}
     return Verdict(not failed, CODES[failed[0]] if failed else None, checks, rounded, "sensors")
 
 
@@ -142,30 +167,43 @@ def _seen_checks(
 
     left = look.look_for(_above(points, cloud.table_z_m), beside_held=True)
     measured |= {"left_told": left.told, "left_share": 1 - left.seen_share}
-    if there is not None:
-        arrived = look.look_for(some(there, OBJECT_POINTS))
-        measured |= {"there_told": arrived.told, "there_share": arrived.seen_share}
-        shift = look.find_shift(some(there, OBJECT_POINTS))
-        if shift is not None:
-            measured |= {
-                "shift_m": float(np.linalg.norm(shift.shift_m)),
-                "turn_rad": shift.turn_rad,
-                "shift_share": shift.share,
-                "shift_fit": look.look_for(some(transform_points(shift.T, there), OBJECT_POINTS)).seen_share,
-            }
     if left.told >= LEAST_TOLD:
         checks["left_its_place"] = measured["left_share"] >= GONE
-    if there is not None and measured["there_told"] >= LEAST_TOLD:
-        seen = max(measured["there_share"], measured.get("shift_fit", 0.0))
-        checks["seen_in_hand" if plan.delivery is None else "seen_in_place"] = seen >= IN_HAND
-    worst = 1.0
-    for thing in _others(looks):
+    if there is not None:
+        name = "seen_in_hand" if plan.delivery is None else "seen_in_place"
+        arrived, shift = look.place_of(some(there, OBJECT_POINTS))
+        measured |= {"there_told": arrived.told, "there_share": arrived.seen_share}
+        if shift is not None:
+            measured |= {"shift_m": shift.shift_m, "turn_rad": shift.turn_rad, "shifted_share": shift.seen_share}
+        if arrived.told >= LEAST_TOLD:
+            checks[name] = max(arrived.seen_share, 0.0 if shift is None else shift.seen_share) >= IN_HAND
+        if plan.delivery is None and arrived.told >= SLIP_TOLD and shift is not None:
+            checks["held_fast"] = arrived.seen_share >= AS_HELD or shift.turn_rad < SLIPPED_RAD
+    if plan.delivery is None:
+        measured["near_tcp"] = look.count_near(kinematics.forward(readings.now.positions)[:3, 3], NEAR_TCP_M)
+    others, other_measures = _others_checks(look, _others(looks))
+    return checks | others, measured | other_measures
+
+
+def _others_checks(look: SecondLook, things: list[Array]) -> tuple[dict[str, bool], dict[str, float]]:
+    """Did all other things stay? As strict as the simulator's judge: 2 cm, 15 degrees."""
+    worst, moved_m, turned_rad, stayed = 1.0, 0.0, 0.0, True
+    for thing in things:
         found = look.look_for(thing, beside_held=True)
-        if found.told >= LEAST_TOLD:
-            worst = min(worst, found.seen_share)
-    checks["others_stayed"] = worst >= THING_STAYED
-    measured["others_share"] = worst
-    return checks, measured
+        if found.told < LEAST_TOLD or found.seen_share >= UNTOUCHED:
+            continue
+        worst = min(worst, found.seen_share)
+        _, shift = look.place_of(thing)
+        if shift is None or shift.seen_share < FOUND_AGAIN:
+            stayed &= found.seen_share >= LEFT_THERE
+            continue
+        moved_m, turned_rad = max(moved_m, shift.shift_m), max(turned_rad, shift.turn_rad)
+    stayed &= moved_m <= THING_MOVED_M and turned_rad <= THING_TURNED_RAD
+    return {"others_stayed": stayed}, {
+        "others_share": worst,
+        "others_moved_m": moved_m,
+        "others_turned_rad": turned_rad,
+    }
 
 
 def _expected(points: Array, plan: GraspPlan, readings: Readings, kinematics: ArmKinematics) -> Array | None:

@@ -23,7 +23,10 @@ TOLERANCE_M = (0.004, 0.010)
 ARM_MARGIN_M = 0.012  # round the arm's spheres: what is seen there is the arm
 HELD_MARGIN_M = 0.015
 NEAR_M = 0.04  # how far from its expected place a held thing is looked for
-ICP_POINTS, ICP_ROUNDS, ICP_VOXEL_M = 500, 20, 0.004
+VOXEL_M = 0.002
+CLOSE_TO_ARM_M = 0.004
+ICP_POINTS, ICP_ROUNDS = 500, 20
+FIRST_REACH_M, LAST_REACH_M, ROBUST_M, PRIOR = 0.03, 0.008, 0.002, 0.02
 LEAST_MATCHES = 40
 UNMOVED = 0.5  # share of the depths that are as before: then the camera stands where it stood
 
@@ -61,13 +64,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Shift:
-    """By how much a thing is off its expected place. shift_m: of its middle; turn_rad; share: of its points that then
-    lie on something that is seen."""
+    """By how much a thing is off its expected place: shift_m of its middle, turn_rad. seen_share: of its points, there
+    (of those of which the picture says something)."""
 
-    T: Array
-    shift_m: Array
+    shift_m: float
     turn_rad: float
-    share: float
+    seen_share: float
 
 
 class SecondLook:
@@ -135,59 +137,66 @@ class SecondLook:
         inside = ahead & (pixels >= 0).all(1) & (pixels[:, 0] < camera.width) & (pixels[:, 1] < camera.height)
         return pixels, inside
 
-    def find_shift(self, points: Array, keep_arm_m: float = 0.004) -> Shift | None:
-        """How far from where they should be (N, 3) points of one thing are, by trimmed point-to-plane ICP (Chen and
-        Medioni 1992) within NEAR_M of there; None where too little is seen."""
+    def place_of(self, points: Array) -> tuple[Found, Shift | None]:
+        """What is seen of (N, 3) points of one thing where they should be, and how far from there it is, by trimmed
+        point-to-plane ICP (Chen and Medioni 1992) within NEAR_M; None where too little is seen to tell."""
+        found = self.look_for(points)
         around = self._around(points)
-        around = around[~self.is_arm(around, keep_arm_m)]
-        if len(around) < LEAST_MATCHES or len(points) < LEAST_MATCHES:
-            return None
-        around = voxel_downsample(around, ICP_VOXEL_M / 2)
+        around = around[~self.is_arm(around, CLOSE_TO_ARM_M)]
+        if min(len(around), len(points)) < LEAST_MATCHES:
+            return found, None
         T_base_camera = np.asarray(self.frame.T_base_camera)
         normals = normals_towards_camera(transform_points(self.T_camera_base, around)) @ T_base_camera[:3, :3].T
-        return align(points, around, normals)
+        T = align(points, around, normals)
+        if T is None:
+            return found, None
+        middle = points.mean(0)
+        shift_m = float(np.linalg.norm(transform_points(T, middle[None])[0] - middle))
+        return found, Shift(shift_m, rotation_angle(T[:3, :3]), self.look_for(transform_points(T, points)).seen_share)
 
-    def _around(self, points: Array) -> Array:
-        """What is seen within NEAR_M of any of the points, base frame."""
+    def count_near(self, point: Array, within_m: float) -> int:
+        """Measured pixels within `within_m` of a point (3,) of the base frame that are not the arm's."""
+        around = self._around(point[None], within_m)
+        return int((~self.is_arm(around)).sum())
+
+    def _around(self, points: Array, within_m: float = NEAR_M) -> Array:
+        """What is seen within `within_m` of any of the points, base frame, every 2 mm."""
         at = transform_points(self.T_camera_base, points)
         pixels, inside = self._pixels(at)
         if not inside.any():
             return np.empty((0, 3))
-        pad = int(NEAR_M * self.frame.camera.fx / max(float(np.median(at[:, 2])), 0.1))
+        pad = int(within_m * self.frame.camera.fx / max(float(np.median(at[:, 2])), 0.1))
         (u0, v0), (u1, v1) = np.maximum(pixels[inside].min(0) - pad, 0), pixels[inside].max(0) + pad + 1
         mask = np.zeros(self.frame.depth_m.shape, bool)
         mask[v0:v1, u0:u1] = self._sound[v0:v1, u0:u1]
         seen = self.frame.camera.back_project_mask(self.frame.depth_m, mask)
-        seen = voxel_downsample(transform_points(np.asarray(self.frame.T_base_camera), seen), 0.002)
-        near = cKDTree(points).query(seen, distance_upper_bound=NEAR_M)[0]
+        seen = voxel_downsample(transform_points(np.asarray(self.frame.T_base_camera), seen), VOXEL_M)
+        near = cKDTree(points).query(seen, distance_upper_bound=within_m)[0]
         return seen[np.isfinite(near)]
 
 
-def align(points: Array, seen: Array, normals: Array) -> Shift | None:
-    """The small rigid motion that brings (N, 3) points onto (M, 3) seen ones with unit normals."""
+def align(points: Array, seen: Array, normals: Array) -> Array | None:
+    """(4, 4) the small rigid motion that brings (N, 3) points onto (M, 3) seen ones with unit normals, or None where
+    hardly any lie near. What the surfaces do not determine stays as it is."""
     source = points[:: max(1, len(points) // ICP_POINTS)]
-    tree, middle = cKDTree(seen), source.mean(0)
-    T, reach_m = np.eye(4), 0.03
-    share = 0.0
+    tree, middle, T, reach_m = cKDTree(seen), source.mean(0), np.eye(4), FIRST_REACH_M
+    lever_m = float(np.linalg.norm(source - middle, axis=1).mean())
+    unwilling = np.diag([lever_m**2] * 3 + [1.0] * 3)  # to turn, to move
     for _ in range(ICP_ROUNDS):
         moved = transform_points(T, source)
         distance, index = tree.query(moved, distance_upper_bound=reach_m)
         matched = np.isfinite(distance)
-        share = float(matched.mean())
         if matched.sum() < LEAST_MATCHES:
             return None
         p, q, n = moved[matched], seen[index[matched]], normals[index[matched]]
         residual = np.einsum("ij,ij->i", q - p, n)
         J = np.concatenate([np.cross(p - middle, n), n], axis=1)
-        weight = 1.0 / np.maximum(np.abs(residual), 0.002)
-        lever = float(np.linalg.norm(source - middle, axis=1).mean())
-        prior = 0.02 * len(p) / 0.002 * np.diag([lever**2] * 3 + [1.0] * 3)
-        step = np.linalg.solve((J * weight[:, None]).T @ J + prior, (J * weight[:, None]).T @ residual)
+        weight = 1.0 / np.maximum(np.abs(residual), ROBUST_M)
+        JW = (J * weight[:, None]).T
+        step = np.linalg.solve(JW @ J + PRIOR * weight.sum() * unwilling, JW @ residual)
         turn = rigid(Rotation.from_rotvec(step[:3]).as_matrix(), np.zeros(3))
-        about = rigid(np.eye(3), middle) @ turn @ rigid(np.eye(3), -middle)
-        T = rigid(np.eye(3), step[3:]) @ about @ T
-        reach_m = max(0.008, 0.85 * reach_m)
-        if np.abs(step).max() < 1e-4 and reach_m <= 0.008:
+        T = rigid(np.eye(3), middle + step[3:]) @ turn @ rigid(np.eye(3), -middle) @ T
+        reach_m = max(LAST_REACH_M, 0.85 * reach_m)
+        if np.abs(step).max() < 1e-4 and reach_m <= LAST_REACH_M:
             break
-    shift = (T @ np.append(middle, 1))[:3] - middle
-    return Shift(T, shift, rotation_angle(T[:3, :3]), share)
+    return T
