@@ -54,7 +54,9 @@ def add(evaluations: Any) -> None:
             epilog="see docs/evaluation_suites.md",
         )
         if name == "commands":
-            suite.add_argument("commands", type=Path, metavar="FILE", help="JSONL, see docs/commands.md")
+            suite.add_argument(
+                "commands", type=Path, metavar="FILE", help="see docs/commands.md; or dev, test: shipped"
+            )
         suite.add_argument(
             "--rounds", type=int, default=of.rounds, metavar="N", help=f"{of.round_is} (default {of.rounds})"
         )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +108,10 @@ def test_commands_go_to_scenes_that_hold_what_they_mean(tmp_path: Path) -> None:
         "mug": ("grasp", False), "red": ("grasp", False), "kettle": ("refuse", True), "unclear": ("ask", False)
     }  # fmt: skip
     assert len({t.key for t in trials}) == 8
+    digest = asked.as_json()["commands"]
+    write_commands(asked.commands or tmp_path, [mug])
+    assert asked.as_json()["commands"] != digest
+    assert replace(asked, commands=Path("dev")).as_json()["commands"].startswith("dev sha256:")
     with pytest.raises(AffordAgentError, match="not simulated"):
         suiting_scenes(command("framed", None, scene="frame:x"), asked)
 
@@ -226,3 +234,33 @@ def test_the_command_line_goes_on_where_it_stopped(tmp_path: Path, capsys: pytes
     assert main([*command, "--noise"]) == 2
     assert "asked.noise was false, now true" in capsys.readouterr().err
     assert not running._loaded  # the models are the workers'
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    def command(out: str) -> list[str]:
+        asked = ["--masks", "truth", "--rounds", "5", "--workers", "2", "--out", str(tmp_path / out)]
+        return [sys.executable, "-m", "affordagent.agent.cli", "eval", "styles", *asked]
+
+    killed, rng = tmp_path / "killed", random.Random(5)
+    for there in range(5):
+        process = subprocess.Popen(command("killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < end:
+            runs = list((killed / "runs").glob("*/events.jsonl"))
+            if len(runs) > there:
+                break
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 3))
+        process.kill()
+        process.wait(timeout=30)
+        ended = [row["key"] for row in read_rows(killed)] if (killed / TRIALS).exists() else []
+        assert len(ended) == len(set(ended))
+        assert all((killed / "runs" / key / "run.json").is_file() for key in ended)
+    for out in ("killed", "unkilled"):
+        subprocess.run(command(out), check=True, timeout=900, capture_output=True)
+    rows, unkilled = (sorted(read_rows(tmp_path / out), key=lambda row: row["key"]) for out in ("killed", "unkilled"))
+    assert len(rows) == 10
+    assert [{k: v for k, v in row.items() if k not in TIMES} for row in rows] == [
+        {k: v for k, v in row.items() if k not in TIMES} for row in unkilled
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from affordagent.core.errors import AffordAgentError
-from affordagent.evaluations.commands.command import Command, CommandGold, read_commands
+from affordagent.evaluations.commands.command import Command, CommandGold, as_object, read_commands
 from affordagent.evaluations.runner.trial import AROUND, Trial, thickness_m
 from affordagent.finetune.phrases import Style
 from affordagent.robot.sim.objects import library
@@ -51,11 +52,11 @@ class Asked:
         return range(self.first_seed, self.first_seed + self.rounds)
 
     def as_json(self) -> dict[str, Any]:
-        """All but the settings, JSON's own types; the file of commands by its contents."""
+        """All but the settings, JSON's own types; the file of commands by its name and contents."""
         fields = {name: value for name, value in asdict(self).items() if name != "changes"}
         if self.commands is not None:
-            digest = hashlib.sha256(self.commands.read_bytes()).hexdigest()[:16]
-            fields["commands"] = f"{self.commands.name} sha256:{digest}"
+            texts = json.dumps([as_object(command) for command in read_commands(self.commands)])
+            fields["commands"] = f"{self.commands.name} sha256:{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
         return fields
 
 
