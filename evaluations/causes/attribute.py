@@ -83,7 +83,7 @@ def attribute_trial(trial: Trial, tools: Tools, repeats: int = REPEATS, succeede
 def attribute_scene(
     scene: Scene, repeats: int = REPEATS, succeeded: bool | None = None, unrepaired: Run | None = None
 ) -> Attribution:
-    """As `attribute_trial`, of a trial that is on the table. unrepaired: its replay without repairs, where there is one."""
+    """As `attribute_trial`, of a trial that is on the table. unrepaired: its replay without repairs, if it is known."""
     started = time.process_time()
     game = Game(scene, base=unrepaired)
     base = game.run(frozenset())
