@@ -54,9 +54,7 @@ def add(evaluations: Any) -> None:
             epilog="see docs/evaluation_suites.md",
         )
         if name == "commands":
-            suite.add_argument(
-                "commands", type=Path, metavar="FILE", help="see docs/commands.md; or dev, test: shipped"
-            )
+            suite.add_argument("commands", type=Path, metavar="FILE", help="docs/commands.md; or dev, test: shipped")
         suite.add_argument(
             "--rounds", type=int, default=of.rounds, metavar="N", help=f"{of.round_is} (default {of.rounds})"
         )
