@@ -30,6 +30,7 @@ from affordagent.agent.session import Tools
 from affordagent.core.causes import CAUSES, KIND_OF_CAUSE, Attribution
 from affordagent.core.run_store import write_json
 from affordagent.evaluations.causes.attribute import Scene, attribute_scene, reenact
+from affordagent.evaluations.causes.comparison import Run
 from affordagent.evaluations.causes.confusion_figure import draw
 from affordagent.evaluations.causes.faults import FAULTS, Fault, applies
 from affordagent.evaluations.runner.trial import Trial
@@ -87,24 +88,27 @@ def run_group(group: Group, tools: Tools) -> Row:
         row: Row = {"key": group.key, **asdict(group), "text": scene.command, "noise": group.trial.noise}
         row |= {"succeeds": scene.success(base), "code": base.code, "trials": []}
         if row["succeeds"]:
-            row["trials"] = list(_trials(group, scene))
+            row["trials"] = list(_trials(group, scene, base))
     return {**row, "cpu_s": round(time.process_time() - started, 1)}
 
 
-def _trials(group: Group, scene: Scene) -> Iterator[Row]:
+def _trials(group: Group, scene: Scene, clean: Run) -> Iterator[Row]:
     harmful = []
     for fault in group.faults(lambda fault: applies(fault, scene.cell)):
-        row = _attributed(group, scene, (fault,))
+        row = _attributed(group, scene, clean, (fault,))
         harmful += [] if row["harmless"] else [fault]
         yield row
     if group.number % DOUBLE_EVERY == 0 and len(harmful) >= 2:
         first, second = sorted(np.random.default_rng(group.seed).choice(len(harmful), 2, replace=False))
-        yield _attributed(group, scene, (harmful[first], harmful[second]))
+        yield _attributed(group, scene, clean, (harmful[first], harmful[second]))
 
 
-def _attributed(group: Group, scene: Scene, faults: tuple[Fault, ...]) -> Row:
+def _attributed(group: Group, scene: Scene, clean: Run, faults: tuple[Fault, ...]) -> Row:
+    """clean: the run without faults; what comes before the faults is as there."""
     started = time.process_time()
-    found: Attribution = attribute_scene(replace(scene, faults=faults), repeats=0)
+    faulty = replace(scene, faults=faults)
+    run = faulty.run(frozenset(), clean, set(faulty.faulty(())))
+    found: Attribution = attribute_scene(faulty, repeats=0, unrepaired=run)
     names = " + ".join(f"{f.cause}/{f.name}{'' if f.size is None else f' {f.size:g}'}" for f in faults)
     return {
         "key": f"{group.key} {names}",

@@ -21,7 +21,7 @@ def draw(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     pen.text((MARGIN, 14), "injected", INK, font, anchor="lt")
     pen.text((LEFT + CELL[0] * len(columns) // 2, 14), "blamed", INK, font, anchor="mt")
     for x, name in enumerate(columns):
-        pen.text((LEFT + CELL[0] * x + CELL[0] // 2, TOP - 10), name, INK, font, anchor="mb")
+        pen.text((LEFT + CELL[0] * x + CELL[0] // 2, TOP - 10), name, INK, font, anchor="ms")
     for y, (cause, row) in enumerate(counts.items()):
         top, total = TOP + CELL[1] * y, sum(row.values())
         pen.text((LEFT - 12, top + CELL[1] // 2), f"{cause} ({total})", INK, font, anchor="rm")

@@ -12,6 +12,7 @@ import numpy as np
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
 from affordagent.robot.sim.cell import SimCell
+from affordagent.robot.sim.judge import Gold
 from affordagent.robot.sim.scene import PlacedObject
 from affordagent.robot.sim.view import TrueObject
 
@@ -49,21 +50,25 @@ class Injection:
         return np.random.default_rng([self.seed, zlib.crc32(f"{self.fault.cause} {self.fault.name}".encode())])
 
     @property
-    def target(self) -> PlacedObject:
-        """The thing that the trial is about: the first of the gold ones.
+    def gold(self) -> Gold:
+        """What the trial is about.
 
         Raises:
-            AffordAgentError: the cell has no gold.
+            AffordAgentError: the cell does not know.
         """
         if self.cell.gold is None or not self.cell.gold.objects:
             raise AffordAgentError(f"the cell {self.cell.name} has no gold: say what is right before injecting a fault")
-        return self.cell.scene.object(min(self.cell.gold.objects))
+        return self.cell.gold
+
+    @property
+    def target(self) -> PlacedObject:
+        """The first of the gold things."""
+        return self.cell.scene.object(min(self.gold.objects))
 
     @property
     def others(self) -> list[PlacedObject]:
         """All that would be wrong to take."""
-        assert self.cell.gold is not None
-        return [thing for thing in self.cell.scene.objects if thing.name not in self.cell.gold.objects]
+        return [thing for thing in self.cell.scene.objects if thing.name not in self.gold.objects]
 
     def seen(self, name: str) -> TrueObject:
         return next(thing for thing in self.cell.truth() if thing.name == name)

@@ -105,7 +105,7 @@ def replanning(replan: Replan) -> Spoiler:
 
 def short_lift(injection: Injection, plan: GraspPlan) -> GraspPlan:
     """The lift ends after this share of it."""
-    return replace(plan, lift=_between(plan.lift, 0.0, injection.size))
+    return replace(plan, lift=between(plan.lift, 0.0, injection.size))
 
 
 def start_aside(injection: Injection, plan: GraspPlan) -> GraspPlan:
@@ -178,7 +178,7 @@ def _ending(step: str, code: str, message: str) -> Callable[[Injection, Arm], Fa
         def follow(arm: Arm, path: JointTrajectory, phase: str) -> MotionResult:
             if phase != step:
                 return arm.follow(path, phase)
-            done = arm.follow(_between(path, 0.0, injection.size), phase)
+            done = arm.follow(between(path, 0.0, injection.size), phase)
             error_rad = float(np.abs(done.state.positions - path.positions[-1]).max())
             return MotionResult(False, done.state, error_rad, code, f"{message} during {phase}")
 
@@ -193,9 +193,9 @@ def dropping(injection: Injection, arm: Arm) -> FaultyArm:
     def follow(arm: Arm, path: JointTrajectory, phase: str) -> MotionResult:
         if phase != "lift":
             return arm.follow(path, phase)
-        first = arm.follow(_between(path, 0.0, injection.size), phase)
+        first = arm.follow(between(path, 0.0, injection.size), phase)
         opened = arm.grip(MAX_OPENING_M, phase) if first.reached else first
-        return arm.follow(_between(path, injection.size, 1.0), phase) if opened.reached else opened
+        return arm.follow(between(path, injection.size, 1.0), phase) if opened.reached else opened
 
     return FaultyArm(arm, follow_instead=follow)
 
@@ -218,7 +218,7 @@ def jammed(injection: Injection, arm: Arm) -> FaultyArm:
     return FaultyArm(arm, grip_instead=grip)
 
 
-def _between(path: JointTrajectory, first: float, last: float) -> JointTrajectory:
+def between(path: JointTrajectory, first: float, last: float) -> JointTrajectory:
     """The piece between two shares of its time."""
     start_s, end_s = first * path.duration_s, last * path.duration_s
     inside = path.times_s[(path.times_s > start_s + 1e-6) & (path.times_s < end_s - 1e-6)]

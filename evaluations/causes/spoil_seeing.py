@@ -71,8 +71,8 @@ def misread_colour(injection: Injection, bench: Workbench) -> dict[str, Any]:
 
 def other_parts(injection: Injection) -> list[str]:
     """Labelled parts of the target that would be wrong to hold."""
-    gold = injection.cell.gold
-    return [] if gold is None or gold.part is None else [p for p in injection.target.obj.parts if p != gold.part]
+    part = injection.gold.part
+    return [] if part is None else [other for other in injection.target.obj.parts if other != part]
 
 
 def twins(injection: Injection) -> list[PlacedObject]:
