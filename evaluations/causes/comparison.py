@@ -219,7 +219,8 @@ class Judge:
             return Finding("grasp", None, measures={"aimed_at": None})
         label = None if handle_free.is_free(part) else self.truth.part_under(name, part.mask)
         if self.oracles.holds(name, label, _moved(grasp, invert(believed))):
-            return Finding("grasp", True, measures={"aimed_at": name})
+            right = True if run.failure is None else None  # carried out by the arm it may hold less well
+            return Finding("grasp", right, measures={"aimed_at": name})
         own = label or self.truth.scene.object(name).obj.part
         reasons = [self._surfaces.judge(_moved(g, invert(believed)), name, own) for g in run.store.get("grasps")[0]]
         geometry = self._surfaces.judge(_moved(grasp, invert(believed)), name, own)
