@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affordagent.agent import (
+    cli_annotate,
     cli_calibrate,
     cli_chat,
     cli_commands,
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     graph.set_defaults(handler=_graph)
 
     groups = (cli_run, cli_report, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_commands, cli_data, cli_calibrate)
-    for group in (*groups, cli_chat, cli_emulator):
+    for group in (*groups, cli_chat, cli_emulator, cli_annotate):
         group.add(commands)
     return parser
 
