@@ -107,7 +107,7 @@ def push_goal(cloud: PartCloud, block: Footprint, target: Array, opening_m: floa
     end = np.append(target - d * (block.half_along_m(d) + FRONT_M), z)
     along = float(np.arctan2(d[1], d[0]))
     hands = np.stack([_hand(start, along), _hand(start, along + np.pi)])
-    return ContactGoal(hands, end - start, ABOVE_M, opening_m, 0.03, PUSH_STOP_N, cloud.object)
+    return ContactGoal(hands, end - start, ABOVE_M, opening_m, 0.03, PUSH_STOP_N, cloud.object, free_m=GAP_M)
 
 
 _NONE = np.empty((0, 3))

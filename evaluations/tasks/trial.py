@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,9 +62,10 @@ def run_task(trial: TaskTrial, out: Path, tools: Tools) -> TaskRow:
     thing = scene.scene.object(scene.thing)
     cell.gold = Gold(frozenset({thing.name}))
     settings = Settings(scene="empty", seed=trial.seed, noise=trial.noise)  # the cell is made here
-    start_s = time.perf_counter()
+    folder, start_s = out / RUNS / trial.key, time.perf_counter()
+    shutil.rmtree(folder, ignore_errors=True)  # of a trial that was cut off
     with Session(settings, tools if trial.task == "pick" else _NoModels(), cell=cell) as session:
-        result = session.run(text, out / RUNS / trial.key, swaps=run.swaps())
+        result = session.run(text, folder, swaps=run.swaps())
     judged = result.run_dir / "verdict.json"
     verdict: dict[str, Any] = json.loads(judged.read_text()) if judged.is_file() else {"checks": {}, "measured": {}}
     failure = result.failure or {"stage": None, "code": None, "message": None}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
@@ -19,10 +20,11 @@ from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.tools.motion.collision import CollisionWorld, Hit, start_in_collision
 from affordagent.tools.motion.planner import SPARE_M, plan_path
-from affordagent.tools.motion.points import solid
+from affordagent.tools.motion.points import PointSet, solid
 from affordagent.tools.motion.straight import No, blocked, straight_line
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion, reverse
 
+_NEIGHBOUR_M, _NEIGHBOURS = 0.015, 8
 _SEARCHES = 3  # path searches, the nearest postures first
 
 
@@ -31,8 +33,9 @@ class ContactGoal:
     """A stroke. T_base_tcp: (K, 4, 4) hands that may begin it, best first, tcp z down. stroke_m: (3,) base frame.
 
     above_m: how far straight up the hand comes from. opening_m: of the fingers. piece_m: of the stroke, between two
-    looks at the force. stop_n: the force that ends it. pushed: (N, 3) base frame, what moves along with the hand, to
-    be checked against what else is there; (0, 3) = nothing does. must_touch: whether an end without that force is none.
+    looks at the force. stop_n: the force that ends it. pushed: (N, 3) base frame, what moves along with the hand after
+    its first `free_m`, to be checked against what else is there; (0, 3) = nothing does. must_touch: whether an end
+    without that force is none.
     """
 
     T_base_tcp: Array
@@ -43,6 +46,7 @@ class ContactGoal:
     stop_n: float
     pushed: Array
     must_touch: bool = False
+    free_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,16 +120,27 @@ def _check_way(world: CollisionWorld, goal: ContactGoal, table_z_m: float) -> No
     if not len(goal.pushed):
         return
     points = solid(goal.pushed, table_z_m)
+    others = _crowded(world.lifting().obstacles.points)  # without what its mask left out of it
     radii = np.full(len(points), world.limits.obstacle_clearance_m)
-    length_m = float(np.linalg.norm(goal.stroke_m))
+    direction = goal.stroke_m / np.linalg.norm(goal.stroke_m)
+    length_m = float(np.linalg.norm(goal.stroke_m)) - goal.free_m
     for share in np.linspace(0, 1, max(2, int(np.ceil(length_m / 0.01)))):
-        if world.obstacles.touched(points + share * goal.stroke_m, radii):
+        if others.touched(points + share * length_m * direction, radii):
             raise StageFailure(
                 "plan",
                 "scene.blocked",
                 f"something is in the way after {100 * share * length_m:.0f} of {100 * length_m:.0f} cm: clear the way",
                 after_m=round(share * length_m, 3),
             )
+
+
+def _crowded(points: Array) -> PointSet:
+    """Without single points (N, 3) of depth noise: a few millimetres high, they stand in nobody's way."""
+    if not len(points):
+        return PointSet(points)
+    tree = cKDTree(points)
+    near = tree.query_ball_point(points, _NEIGHBOUR_M, return_length=True)
+    return PointSet(points[near >= _NEIGHBOURS])
 
 
 def _postures(goal: ContactGoal, kinematics: ArmKinematics, start_q: Array) -> list[tuple[Array, Array]]:
@@ -140,8 +155,10 @@ def _postures(goal: ContactGoal, kinematics: ArmKinematics, start_q: Array) -> l
 def _lines(goal: ContactGoal, world: CollisionWorld, T_base_tcp: Array, q: Array) -> tuple[Array, Array] | No:
     """Joints (N, 6) from above down to where the stroke begins, and (M, 6) along it."""
 
+    at_it = world.lifting()  # the fingers are to touch the thing, and what its mask may have left out of it
+
     def touching(at: Array) -> Hit | None:
-        return world.hit(at, goal.opening_m, fingers_may_touch_target=True)
+        return at_it.hit(at, goal.opening_m)
 
     hit = touching(q)
     if hit is not None:
