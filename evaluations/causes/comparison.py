@@ -23,9 +23,12 @@ from affordagent.evaluations.causes.truth import Truth, iou
 from affordagent.evaluations.grasp_truth import TrueSurfaces
 from affordagent.evaluations.plan_replay import Replay
 from affordagent.graphs.attribution import Replayed, output_of_grounding
+from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.kinematics import chain_of
+from affordagent.robot.motion_rules import START_TOLERANCE_RAD
 from affordagent.robot.sim.bodies import quaternion
 from affordagent.robot.sim.cell import SimCell
+from affordagent.robot.sim.judge import LIFTED_M
 from affordagent.tools import handle_free
 
 
@@ -47,6 +50,11 @@ class Tolerance:
 
 
 TOLERANCE = Tolerance()
+BY_ARM = tuple(
+    f"execution.{name}"
+    for name in ("stopped", "gripper", "timeout", "comms", "program", "safety_fault", "power_off")
+    + ("protective_stop", "safeguard_stop", "emergency_stop", "local_control", "hand_full", "interrupted")
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Run(Replayed):
-    """T_base_tcp: (4, 4) where the hand truly was after the approach; None where it did not get there."""
+    """T_base_tcp: (4, 4) where the hand truly was before the approach; None where it did not get there."""
 
     T_base_tcp: Array | None = None
 
@@ -70,7 +78,7 @@ class Run(Replayed):
         """Of the replay that the cell has just made."""
         fields = {field.name: getattr(replayed, field.name) for field in dataclass_fields(Replayed)}
         log = cell.arm.log
-        return cls(**fields, T_base_tcp=log["approach"].T_base_body["tcp"] if "approach" in log else None)
+        return cls(**fields, T_base_tcp=log["to_pregrasp"].T_base_body["tcp"] if "to_pregrasp" in log else None)
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ class Judge:
         return truth.mask(name, truth.scene.object(name).obj.part)
 
     def calibration(self, run: Run) -> Finding:
-        """Where the camera's pose shows the target, and where the hand is once it has arrived."""
+        """Where the camera's pose shows the things, and where the hand is before it approaches."""
         if not run.store.has("frame"):
             return Finding("calibration", None, run.reached("look"))
         T_base_camera = run.store.get("frame").T_base_camera
@@ -173,7 +181,7 @@ class Judge:
         measures = {"camera_off_m": float(np.linalg.norm(moved, axis=1).max(initial=0.0))}
         right = measures["camera_off_m"] <= self.tolerance.camera_m
         if run.T_base_tcp is not None:
-            thought = _tcp(run.store.get("plan").approach.positions[-1])
+            thought = _tcp(run.store.get("plan").to_pregrasp.positions[-1])
             measures["tcp_off_m"] = float(np.linalg.norm((run.T_base_tcp - thought)[:3, 3]))
             right = right and measures["tcp_off_m"] <= self.tolerance.tcp_m
         return Finding("calibration", right, measures=measures)
@@ -206,7 +214,7 @@ class Judge:
     # ---- what is planned and done -----------------------------------------------------------------------------------
 
     def grasp(self, run: Run) -> Finding:
-        """Does the chosen grasp hold what the mask marks, by the hand alone?"""
+        """Does the chosen grasp hold what the mask marks, by the hand alone? Not known where it did not in the run."""
         if not run.reached("propose"):
             return Finding("grasp", None, False)
         if not run.store.has("plan"):
@@ -228,7 +236,8 @@ class Judge:
         return Finding("grasp", False, measures={"aimed_at": name, "geometry": geometry, "better": better})
 
     def planning(self, run: Run) -> Finding:
-        """Does the plan lead to its grasp, and touch nothing among the true shapes?"""
+        """Does the plan start at the arm, lead to its grasp and up again, and touch nothing among the true shapes; and may
+        it be sent at all?"""
         if not run.reached("plan"):
             return Finding("planning", None, False)
         if not run.store.has("plan"):
@@ -236,9 +245,12 @@ class Judge:
             return Finding("planning", False if wrong else None, measures={"planned": False})
         plan: GraspPlan = run.store.get("plan")
         off_m = float(np.linalg.norm((_tcp(plan.approach.positions[-1]) - plan.grasp.T_base_tcp)[:3, 3]))
-        measures: dict[str, Any] = {"goal_off_m": off_m, "goal_tolerance_m": self.tolerance.goal_m}
+        measures: dict[str, Any] = {"goal_off_m": off_m}
+        measures["start_off_rad"] = float(np.abs(plan.to_pregrasp.positions[0] - LOOK_Q).max())
+        measures["lift_m"] = float((_tcp(plan.lift.positions[-1]) - _tcp(plan.lift.positions[0]))[2, 3])
         name = self.truth.aimed_at(run.store.get("part_mask").object_mask)
-        if off_m > self.tolerance.goal_m:
+        misled = off_m > self.tolerance.goal_m or measures["start_off_rad"] > START_TOLERANCE_RAD
+        if misled or measures["lift_m"] < LIFTED_M or _not_sent(run.code):
             return Finding("planning", False, measures=measures)
         if name is None:
             return Finding("planning", None, measures=measures)
@@ -251,10 +263,8 @@ class Judge:
         """What the arm reported. That it did as planned, and the thing slipped or fell, says nothing by itself."""
         if not run.reached("execute"):
             return Finding("execution", None, False)
-        code = run.code or ""
-        blameless = code in ("execution.no_contact", "execution.drop", "execution.slip", "execution.collision")
-        wrong = code.startswith(("execution.", "safety.")) and not blameless
-        return Finding("execution", False if wrong else True if run.failure is None else None, measures={"code": code})
+        right = True if run.failure is None else False if run.code in BY_ARM else None
+        return Finding("execution", right, measures={"code": run.code})
 
     def _believed(self, run: Run) -> Array:
         return self.truth.believed(run.store.get("frame").T_base_camera)
@@ -284,6 +294,11 @@ class Judge:
 def first_failing(findings: dict[str, Finding]) -> str | None:
     """The first cause, in the order of the pipeline, whose output was wrong."""
     return next((cause for cause in CAUSES if findings[cause].right is False), None)
+
+
+def _not_sent(code: str | None) -> bool:
+    """Did the safety layer refuse a motion as it was planned?"""
+    return (code or "").startswith("safety.") and code not in ("safety.force", "safety.payload")
 
 
 def _moved(grasp: Grasp, T: Array) -> Grasp:

@@ -98,9 +98,10 @@ def _grasp(failure_code: str, measures: Measures) -> str:
 def _planning(failure_code: str, measures: Measures) -> str:
     if not measures.get("planned", True):
         return failure_code if failure_code.startswith("planning.") else "planning.no_path"
-    if measures.get("goal_off_m", 0.0) > measures.get("goal_tolerance_m", 0.0):
-        return "planning.wrong_goal"
-    return "planning.collides"
+    if measures.get("touches"):
+        return "planning.collides"
+    not_sent = failure_code.startswith("safety.") or failure_code == "execution.start_mismatch"
+    return failure_code if not_sent else "planning.wrong_goal"
 
 
 def _execution(failure_code: str, measures: Measures) -> str:
