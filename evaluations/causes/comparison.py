@@ -236,8 +236,8 @@ class Judge:
         return Finding("grasp", False, measures={"aimed_at": name, "geometry": geometry, "better": better})
 
     def planning(self, run: Run) -> Finding:
-        """Does the plan start at the arm, lead to its grasp and up again, and touch nothing among the true shapes; and may
-        it be sent at all?"""
+        """Does the plan start at the arm, lead to its grasp and up again, and touch nothing among the true shapes? And
+        may it be sent at all?"""
         if not run.reached("plan"):
             return Finding("planning", None, False)
         if not run.store.has("plan"):
