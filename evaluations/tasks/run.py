@@ -25,7 +25,7 @@ _tools: Tools | None = None  # one set of models a worker process
 
 
 def trials_of(tasks: Sequence[str], ways: Sequence[str], seeds: Sequence[int], noise: bool = False) -> list[TaskTrial]:
-    """The trials of each task; those of "slide" in each of the ways.
+    """The trials of each task, by seed, so that a run that is stopped early has all of them; "slide" in all ways.
 
     Raises:
         AffordAgentError: no such task or way.
@@ -36,9 +36,9 @@ def trials_of(tasks: Sequence[str], ways: Sequence[str], seeds: Sequence[int], n
             raise AffordAgentError(f"no {unknown[0]!r} here; there are: {', '.join(known)}")
     return [
         TaskTrial(task, seed, way, noise)
+        for seed in seeds
         for task in tasks
         for way in (ways if task == "slide" else ["default"])
-        for seed in seeds
     ]
 
 
