@@ -16,6 +16,7 @@ from affordagent.agent.cli import main
 from affordagent.core.causes import CAUSES
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import write_json
+from affordagent.evaluations.causes.annotation import Annotation, write_annotation
 from affordagent.evaluations.reporting.blame import first_against_causal, flow, kinds, ladder, luck, shapley
 from affordagent.evaluations.reporting.checks import confusion, times, verified
 from affordagent.evaluations.reporting.figures import OK_ROBOT, figures
@@ -374,12 +375,14 @@ def test_reports_of_runs_made_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
         (tmp_path / name).mkdir()
         (tmp_path / name / "events.jsonl").write_text("")
         write_json(tmp_path / name / "run.json", record | {"settings": settings})
+    write_annotation(tmp_path / "one", Annotation(outcome="failure", kind="slipped"))
     (tmp_path / "three").mkdir()
     (tmp_path / "three" / "events.jsonl").write_text("")
     assert main(["report", str(tmp_path)]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / PAGE), str(tmp_path / FIGURES)]
     found = json.loads((tmp_path / FIGURES).read_text())
-    assert (found["success"]["overall"]["k"], found["trials"]["planned"]) == (1, 3)
+    assert (found["success"]["overall"]["k"], found["trials"]["planned"]) == (0, 3)  # somebody saw it slip
+    assert found["verified"]["false_success_keys"] == ["one"]
     page = (tmp_path / PAGE).read_text()
     assert "Not ended: three." in page
     assert 'href="two/"' in page

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import EVENTS_FILE, RunStore
+from affordagent.evaluations.causes.annotation import read_annotation
 from affordagent.evaluations.runner.records import EVALUATION, RUNS, TABLE, TRIALS, Row
 from affordagent.evaluations.runner.table import read_rows
 
 RUN_FILE, STUDY = "run.json", "summary.json"
+CONFIRMED = "confirmed by a person"
 UNKNOWN: dict[str, Any] = {
     "suite": "",
     "setting": "as it is",
@@ -169,10 +171,14 @@ def _row_of_study(found: dict[str, Any]) -> Row:
 
 
 def _runs(folder: Path, runs: list[Path]) -> Source:
-    """Runs made by hand: success is what each run's own verdict says, as there is no gold."""
+    """Runs made by hand: success is what a person said afterwards, else each run's own verdict; there is no gold."""
     ended = [run for run in runs if (run / RUN_FILE).is_file()]
     rows = [_row_of_run(run) for run in ended]
-    notes = ["These are runs without a known right answer: success is each run's own verdict."]
+    confirmed = sum(bool(row["checks"]) for row in rows)
+    notes = [
+        "These are runs without a known right answer: success is what a person said afterwards with `affordagent "
+        f"annotate` ({confirmed} of {len(rows)}), else each run's own verdict."
+    ]
     if planned := sum(row["outcome"] == "planned" for row in rows):
         notes.append(f"{planned} of them only planned, and nothing moved: they count as successes here.")
     if len(ended) < len(runs):
@@ -185,9 +191,14 @@ def _row_of_run(run: Path) -> Row:
     settings, failure = record["settings"], record["failure"] or {}
     query = record["query"] or {}
     stages = [event for event in RunStore(run).events() if event["event"] == "stage"]
+    annotation = read_annotation(run)
+    said = None if annotation is None or annotation.outcome is None else annotation.outcome == "success"
+    itself = record["outcome"] in ("success", "planned")
     row: Any = {
         "key": run.name,
-        "success": record["outcome"] in ("success", "planned"),
+        "success": itself if said is None else said,
+        "sensed_success": None if said is None else itself,
+        "checks": {} if said is None else {CONFIRMED: said},
         "scene": settings["scene"] if settings["cell"] == "sim" else settings["cell"],
         "seed": settings["seed"],
         "noise": settings["noise"],
