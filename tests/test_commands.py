@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -356,12 +354,13 @@ def test_wordings_that_differ_are_more_diverse():
     assert other.similarity < same.similarity
 
 
-def test_labels_are_typed_in_the_terminal_and_gone_on_with(tmp_path):
+def test_labels_are_typed_in_the_terminal_and_gone_on_with(tmp_path, monkeypatch):
     file, labels = tmp_path / "c.jsonl", tmp_path / "labels.jsonl"
     write_commands(file, [command(f"text {i}", f"c{i}") for i in range(3)])
-    line = [sys.executable, "-m", "affordagent.agent.cli", "commands", "label", str(file), "--labels", str(labels)]
-    for typed in ("spoon\nfoo\n?\nq\n", "none\n"):
-        subprocess.run([*line, "--labeller", "a"], input=typed, text=True, check=True, timeout=60, capture_output=True)
+    line = ["commands", "label", str(file), "--labels", str(labels), "--labeller", "a"]
+    for typed in (["spoon", "foo", "?", "q"], ["none"]):
+        monkeypatch.setattr("builtins.input", lambda prompt, rest=typed: rest.pop(0))
+        assert main(line) == 0
     assert sorted(label.means for label in read_labels(labels)) == ["ambiguous", "none", "utensil"]
     assert {label.command for label in read_labels(labels)} == {"c0", "c1", "c2"}
 
