@@ -18,6 +18,7 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from affordagent.agent.graph_run import CHECKPOINTS_FILE
 from affordagent.agent.results import RESULT_FILE
@@ -65,7 +67,7 @@ class GivenTools(Tools):
     def load(self) -> None:
         """There is nothing to load."""
 
-    def understand(self, text: str) -> FunctionalQuery:
+    def understand(self, text: str, see: Callable[[], NDArray[np.uint8]] | None = None) -> FunctionalQuery:
         hammer = Candidate(name="hammer", score=1.0, known=True)
         return FunctionalQuery(text=text, intent="pick", category="hammer", candidates=[hammer], part="handle")
 
