@@ -97,7 +97,7 @@ def test_a_success_blames_nobody(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        (Fault("language", "misread category"), "language.misread_function"),
+        (Fault("language", "needless question"), "language.needless_question"),
         (Fault("grounding", "wrong object"), "grounding.wrong_object"),
         (Fault("execution", "dropped, share of the lift", 0.5), "execution.drop"),
     ],
