@@ -104,8 +104,11 @@ def replanning(replan: Replan) -> Spoiler:
 
 
 def short_lift(injection: Injection, plan: GraspPlan) -> GraspPlan:
-    """The lift ends after this share of it."""
-    return replace(plan, lift=between(plan.lift, 0.0, injection.size))
+    """The lift goes up by this share only, in the same time."""
+    steps = np.abs(np.diff(plan.lift.positions, axis=0)).sum(axis=1)
+    way = np.concatenate([[0.0], np.cumsum(steps)])
+    positions = np.stack([np.interp(injection.size * way, way, joint) for joint in plan.lift.positions.T], axis=1)
+    return replace(plan, lift=replace(plan.lift, positions=positions))
 
 
 def start_aside(injection: Injection, plan: GraspPlan) -> GraspPlan:
