@@ -79,8 +79,9 @@ def test_by_another_part():
 
 
 def test_the_other_one():
-    (act,) = acts("the other one", thing=thing("pick up the mug") | {"ruled_out": [[0.3, 0.0, 0.05]]})
+    (act,) = acts("the other one", thing=thing("pick up the red mug") | {"ruled_out": [[0.3, 0.0, 0.05]]})
     assert act["query"]["not_at_m"] == [[0.3, 0.0, 0.05], [0.5, 0.1, 0.05]]
+    assert act["query"]["attributes"] == {}
     back, act = acts("not that one, the other one", thing=None, held=thing("pick up the mug"))
     assert back["query"]["destination"]["relation"] == "back"
     assert act["do"] == "grasp"

@@ -186,7 +186,11 @@ def _referring(text: str, query: FunctionalQuery, state: TalkState) -> list[Act]
         out = [*thing["ruled_out"], *([thing["at_m"]] if thing["at_m"] else [])]
         return [
             *free,
-            _grasp(last.model_copy(update={"not_at_m": [tuple(p) for p in out], "at_m": None, "text": text})),
+            _grasp(
+                last.model_copy(
+                    update={"not_at_m": [tuple(p) for p in out], "at_m": None, "attributes": {}, "text": text}
+                )
+            ),
         ]
     if words:
         wish = last.model_copy(update={"attributes": {**last.attributes, **words}, "at_m": None, "text": text})
