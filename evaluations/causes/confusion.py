@@ -33,13 +33,13 @@ from affordagent.evaluations.causes.attribute import Scene, attribute_scene, ree
 from affordagent.evaluations.causes.comparison import Run
 from affordagent.evaluations.causes.confusion_figure import draw
 from affordagent.evaluations.causes.faults import FAULTS, Fault, applies
+from affordagent.evaluations.commands.command import CommandGold
 from affordagent.evaluations.runner.trial import Trial
 from affordagent.evaluations.statistics import rate
 from affordagent.evaluations.trials import run_trials
-from affordagent.finetune.phrases import Style
+from affordagent.robot.sim.scene import sample_scene
 
 SCENES = ("kitchen", "workshop", "mixed", "twins", "bench")
-STYLES: tuple[Style, ...] = ("template", "easy")
 NOBODY, SEVERAL = "nobody", "several"
 DOUBLE_EVERY = 4  # in each so many scenes two faults at once are tried too
 
@@ -48,29 +48,34 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Group:
-    """A scene with its faults. number: of the scene in the study, from 0: it decides scene, style and noise."""
+    """A scene with its faults. number: of the scene in the study, from 0: it decides scene and noise."""
 
     seed: int
     number: int
 
     @property
+    def scene(self) -> str:
+        return SCENES[self.number % len(SCENES)]
+
+    @property
     def key(self) -> str:
-        return f"{self.trial.scene}-{self.seed}"
+        return f"{self.scene}-{self.seed}"
 
     @property
     def trial(self) -> Trial:
-        """Without a fault. Every other scene is seen with a sensor's noise."""
-        scene, style = SCENES[self.number % len(SCENES)], STYLES[self.number // len(SCENES) % len(STYLES)]
-        name = f"{style}-{scene}-{self.seed}"
+        """Without a fault: a plain wish for one of the things. Every other scene is seen with a sensor's noise."""
+        things = sample_scene(self.scene, self.seed).objects
+        thing = things[self.seed % len(things)]
+        part = None if thing.obj.part == "body" else thing.obj.part
         return Trial(
             suite="faults",
-            scene=scene,
+            scene=self.scene,
             seed=self.seed,
-            target=self.seed,
-            style=style,
             noise=self.number % 2 == 1,
-            command_id=name,
-            group=name,
+            text=f"pick up the {thing.obj.colour} {thing.category}" + (f" by its {part}" if part else ""),
+            gold=CommandGold(objects=(thing.name,), part=part),
+            command_id=self.key,
+            group=self.key,
         )
 
     def faults(self, fits: Callable[[Fault], bool]) -> list[Fault]:
@@ -83,9 +88,10 @@ class Group:
 def run_group(group: Group, tools: Tools) -> Row:
     """All trials of one scene."""
     started = time.process_time()
-    with reenact(group.trial, tools) as scene:
+    trial = group.trial
+    with reenact(trial, tools) as scene:
         base = scene.run(frozenset())
-        row: Row = {"key": group.key, **asdict(group), "text": scene.command, "noise": group.trial.noise}
+        row: Row = {"key": group.key, **asdict(group), "text": scene.command, "noise": trial.noise}
         row |= {"succeeds": scene.success(base), "code": base.code, "trials": []}
         if row["succeeds"]:
             row["trials"] = list(_trials(group, scene, base))
@@ -112,9 +118,9 @@ def _attributed(group: Group, scene: Scene, clean: Run, faults: tuple[Fault, ...
     names = " + ".join(f"{f.cause}/{f.name}{'' if f.size is None else f' {f.size:g}'}" for f in faults)
     return {
         "key": f"{group.key} {names}",
-        "scene": group.trial.scene,
+        "scene": group.scene,
         "seed": group.seed,
-        "noise": group.trial.noise,
+        "noise": scene.trial.noise,
         "faults": [asdict(fault) for fault in faults],
         "harmless": bool(found.evidence["success"]),
         "failure": None if found.evidence["failure"] is None else found.evidence["failure"]["code"],
