@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     """Add the commands to the parser's `commands`."""
     group = commands.add_parser(
         "commands",
-        help="natural commands to evaluate on: check, import, collect, label, stats",
+        help="natural commands to evaluate on: check, import, collect, label, stats, understand",
         epilog="see docs/commands.md",
     ).add_subparsers(dest="deed", required=True, metavar="DEED")
     _add_check(group)
@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
     _add_collect(group)
     _add_label(group)
     _add_stats(group)
+    _add_understand(group)
 
 
 def _add_check(group: Any) -> None:
@@ -86,6 +87,13 @@ def _add_stats(group: Any) -> None:
     stats.add_argument("--labels", type=Path, metavar="FILE", help="of `affordagent commands label`, all labellers")
     stats.add_argument("--json", action="store_true", help="print one JSON object")
     stats.set_defaults(handler=_stats)
+
+
+def _add_understand(group: Any) -> None:
+    understand = group.add_parser("understand", help="how well the offline language understands them: no scene")
+    understand.add_argument("file", type=Path, help=FILE_HELP)
+    understand.add_argument("--json", action="store_true", help="print one JSON object")
+    understand.set_defaults(handler=_understand)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -209,4 +217,20 @@ def _stats(args: argparse.Namespace) -> int:
     commands: list[Command] = read_commands(args.file)
     found = stats(commands, read_labels(args.labels) if args.labels else [])
     print(json.dumps(found) if args.json else as_text(found))
+    return 0
+
+
+def _understand(args: argparse.Namespace) -> int:
+    from affordagent.agent.language.understand import understand
+    from affordagent.evaluations.commands.command import read_commands
+    from affordagent.evaluations.commands.stats import as_text
+    from affordagent.evaluations.commands.understood import understood
+
+    found = understood(read_commands(args.file), understand)
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    print(as_text(found["rates"]))
+    for miss in found["misses"]:
+        print(f"  {miss['text']!r}: {miss['answer']} {', '.join(miss['names'])}")
     return 0

@@ -32,6 +32,7 @@ from affordagent.evaluations.commands.command import (
 )
 from affordagent.evaluations.commands.importing import Columns, anonymous, columns_of, import_csv, read_salt
 from affordagent.evaluations.commands.quality import Screen, masked, plain, screened, text_faults
+from affordagent.evaluations.commands.understood import understood
 from affordagent.robot.sim.scene import sample_scene
 
 MUG = CommandGold(categories=("mug",))
@@ -404,6 +405,30 @@ def test_what_nobody_trains_on_is_outside():
 def test_content_words_do_not_matter_to_the_form():
     assert distance.skeleton("Don't give me the mug!") == distance.skeleton("don't give me the hammer!")
     assert distance.skeleton("don't")[1] == "n't"
+
+
+# language alone
+
+
+def test_language_alone_is_scored_by_what_is_expected():
+    from affordagent.agent.language.understand import understand
+
+    texts = [
+        command("hand me the mug", "a"),
+        command("hand me the hammer", "b"),  # its gold is the mug
+        command("Dame la taza, por favor", "c", language="es"),
+        command("stop!", "d", gold=None),
+        command("give me something", "e", gold="ambiguous"),
+        command("the toaster", "f", gold=None, absent=("toaster",)),  # the scene decides
+    ]
+    found = understood(texts, understand)
+    rates = {name: (of["k"], of["n"]) for name, of in found["rates"].items()}
+    assert rates["grasp"] == (1, 3)
+    assert rates["grasp, English, named"] == (1, 1)
+    assert rates["grasp, English, not named"] == (0, 1)
+    assert rates["grasp, other languages"] == (0, 1)
+    assert rates["refuse"] == rates["ask"] == (1, 1)
+    assert [miss["id"] for miss in found["misses"]] == ["b", "c"]
 
 
 # the command line

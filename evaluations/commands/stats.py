@@ -60,7 +60,8 @@ def _without_nan(value: Any) -> Any:
 
 def as_text(found: dict[str, Any]) -> str:
     """The same for a person, a line a fact."""
-    return "\n".join(f"{name:<20} {_said(value)}" for name, value in found.items())
+    width = max(20, *map(len, found))
+    return "\n".join(f"{name:<{width}} {_said(value)}" for name, value in found.items())
 
 
 def _said(value: Any) -> str:
