@@ -10,6 +10,8 @@ from affordagent.agent.language.tasks import understand_task
 from affordagent.agent.session import Tools
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.types import PartCloud
+from affordagent.evaluations.runner.records import TRIALS
+from affordagent.evaluations.tasks.figures import draw
 from affordagent.evaluations.tasks.run import run, summarise, trials_of
 from affordagent.evaluations.tasks.slide import MODES
 from affordagent.evaluations.tasks.table import TASKS, WAYS
@@ -204,6 +206,9 @@ def test_a_whole_trial_leaves_a_row_and_a_run_folder(task, tmp_path):
     wanted = ["understand", "look", "ground", "lift", "propose", "plan", "confirm", "execute", "verify"]
     assert list(dict.fromkeys(stages)) == wanted
     assert json.loads((folder / "contact.json").read_text())["report"]
+    if task == "slide":
+        (tmp_path / TRIALS).write_text(json.dumps(row) + "\n")
+        assert "1 of 1" in draw(tmp_path)
     assert summarise([dict(row)])[task + (": default" if task == "slide" else "")]["success"]["k"] == 1
 
 
