@@ -28,7 +28,7 @@ from affordagent.evaluations.causes.comparison import Finding, Judge, Run, first
 from affordagent.evaluations.causes.faults import Fault, swaps_of_all
 from affordagent.evaluations.causes.oracles import Oracles, recorded_look, unless_hopeless
 from affordagent.evaluations.causes.shapley import Coalition, causal_set, ladder, shapley
-from affordagent.evaluations.causes.taxonomy import code_of
+from affordagent.evaluations.causes.taxonomy import code_of, verify_code
 from affordagent.evaluations.causes.truth import Truth
 from affordagent.evaluations.runner.trial import REPEAT_STRIDE, Trial, judged, open_cell, read_trial, stage
 from affordagent.evaluations.runner.truth import TrueTools
@@ -61,8 +61,7 @@ def attribute(folder: Path, tools: Tools, repeats: int = REPEATS) -> Attribution
     store = RunStore(folder)
     if not store.has("sensed_verdict") or not store.has("verdict"):
         return found
-    sensed, true = store.get("sensed_verdict").success, store.get("verdict").success
-    said = None if sensed == true else "verify.false_success" if sensed else "verify.false_failure"
+    said = verify_code(sensed=store.get("sensed_verdict"), true=store.get("verdict"))
     return replace(found, evidence={**found.evidence, "verify": said})
 
 
@@ -248,7 +247,7 @@ class Game:
         """
         if repaired not in self._runs:
             self._runs[repaired] = self._replayed(repaired)
-            self.records.append(self._record(repaired))
+            self.records.append(self.record(repaired))
         return self._runs[repaired]
 
     def _replayed(self, repaired: Coalition) -> Run:
@@ -266,7 +265,8 @@ class Game:
                 break
         return found
 
-    def _record(self, repaired: Coalition) -> Record:
+    def record(self, repaired: Coalition) -> Record:
+        """Of a replay that has been made."""
         run = self._runs[repaired]
         causes = [cause for cause in CAUSES if cause in repaired]
         return {"repaired": causes, "success": self.scene.success(run), "code": run.code, "seed": self.number}
@@ -283,8 +283,8 @@ def repeat(scene: Scene, causal: Coalition, base: Run, number: int) -> tuple[Rec
     else:
         unchanged = scene.run(frozenset(), base, {"propose"}, number)
     game = Game(scene, number, unchanged)
-    first = game._record(frozenset())
+    first = game.record(frozenset())
     if not causal:
         return first, None
     game.run(causal)
-    return first, game._record(causal)
+    return first, game.record(causal)

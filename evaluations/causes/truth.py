@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -121,8 +120,3 @@ def iou(a: Mask, b: Mask) -> float:
     """Intersection over union; 1 of two empty masks."""
     union = int((a | b).sum())
     return float((a & b).sum() / union) if union else 1.0
-
-
-def union(masks: Iterable[Mask], shape: tuple[int, ...]) -> Mask:
-    """(H, W) of all masks together."""
-    return np.logical_or.reduce([np.zeros(shape, bool), *masks])
