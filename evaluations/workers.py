@@ -17,6 +17,7 @@ from affordagent.core.errors import AffordAgentError
 
 MOST_ERRORS = 5  # after so many items that raised, nothing new is begun
 LOCAL_CLUSTER = "local"
+ITEMS_A_PROCESS = 25  # then a fresh one takes its place: renderers and compiled scenes do not give all memory back
 
 
 class Keyed(Protocol):
@@ -45,7 +46,8 @@ def process_pool(workers: int) -> Iterator[Pool]:
         os.environ.setdefault(name, "1")
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
+    settings: Any = {"initializer": _prepare_worker, "max_tasks_per_child": ITEMS_A_PROCESS}
+    with ProcessPoolExecutor(workers, mp_context=context, **settings) as pool:
         try:
             yield Pool(pool.submit, workers)
         except KeyboardInterrupt:
@@ -76,7 +78,7 @@ def ray_pool(address: str, workers: int | None = None) -> Iterator[Pool]:
     except (ConnectionError, ValueError) as error:
         raise AffordAgentError(f"no Ray cluster at {address!r}: {error}") from error
 
-    @ray.remote(max_retries=0)
+    @ray.remote(max_retries=0, max_calls=ITEMS_A_PROCESS)
     def run(work: Callable[[Any], Any], item: Any) -> Any:
         return work(item)
 
