@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from affordagent.core.geometry import Array
-from affordagent.robot.sim.task_judge import Moment, block_corners
+from affordagent.robot.sim.task_judge import Moment, block_corners, outside_m
 from affordagent.tools.contact_goals import FRONT_M
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class SlideAccount:
     Of the first stroke: middle_error_m, target_error_m: of block and target as seen, from the truth; offset_m: of the
     true middle of the block from the fingers' line, positive to its left; face_rad: between the line and the normal of
     the block's nearest side; drift_rad: between the line and the way the block went; turned_rad: how far it turned;
-    lost: it was no longer before the fingers at the end. Of the end: across_m, along_m off the target. None where there
+    lost: it was no longer before the fingers at its end; outside_m: how far a corner of the block was off the target
+    then (negative = inside), which tells what one stroke alone would have come to. Of the end of all: across_m, along_m off the target. None where there
     was no stroke.
     """
 
@@ -60,6 +61,7 @@ class SlideAccount:
     drift_rad: float | None = None
     turned_rad: float | None = None
     lost: bool | None = None
+    outside_m: float | None = None
     across_m: float | None = None
     along_m: float | None = None
 
@@ -85,7 +87,8 @@ def _measure(run: TaskRun, first: Stroke, last: Stroke) -> dict[str, Any]:
     assert scene.goal is not None
     assert first.block is not None
     assert first.goal is not None
-    target = scene.scene.object(scene.goal).T_base_object[:2, 3]
+    goal = scene.scene.object(scene.goal)
+    target = goal.T_base_object[:2, 3]
     before, after = (moment.T_base_body[scene.thing] for moment in (first.trail[0], first.trail[-1]))
     d = _unit((first.line[1] - first.line[0])[:2])
     moved, turned = after[:2, 3] - before[:2, 3], _yaw(after) - _yaw(before)
@@ -99,6 +102,7 @@ def _measure(run: TaskRun, first: Stroke, last: Stroke) -> dict[str, Any]:
         "drift_rad": np.arctan2(_cross(d, moved), d @ moved) if np.linalg.norm(moved) > TOUCHED_M else 0.0,
         "turned_rad": _wrapped(turned, 2 * np.pi),
         "lost": bool(_gap_m(run, first.trail[-1], d) > LOST_M),
+        "outside_m": outside_m(block_corners(scene, after), goal.T_base_object, goal.obj.parameters["side_m"]),
         "across_m": _cross(along, end - target),
         "along_m": along @ (end - target),
     }
