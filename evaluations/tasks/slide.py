@@ -47,8 +47,8 @@ class SlideAccount:
     true middle of the block from the fingers' line, positive to its left; face_rad: between the line and the normal of
     the block's nearest side; drift_rad: between the line and the way the block went; turned_rad: how far it turned;
     lost: it was no longer before the fingers at its end; outside_m: how far a corner of the block was off the target
-    then (negative = inside), which tells what one stroke alone would have come to. Of the end of all: across_m, along_m off the target. None where there
-    was no stroke.
+    then (negative = inside), which tells what one stroke alone would have come to. Of the end of all strokes: across_m,
+    along_m off the target. None where there was no stroke.
     """
 
     mode: str | None

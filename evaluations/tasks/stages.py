@@ -16,7 +16,7 @@ from affordagent.agent.language.tasks import understand_task
 from affordagent.core.errors import StageFailure
 from affordagent.core.geometry import Array
 from affordagent.core.run_store import RunStore, write_json
-from affordagent.core.types import DeliveryGoal, Mask, PartCloud, PartMask
+from affordagent.core.types import DeliveryGoal, PartCloud, PartMask
 from affordagent.evaluations.tasks.lid import lid_goal
 from affordagent.evaluations.tasks.table import Way
 from affordagent.graphs.moving import execute as usual_execute
@@ -91,10 +91,10 @@ class TaskRun:
     def ground(self, bench: Workbench, state: GraspState) -> Done:
         """The thing to act on, by its size and colour."""
         query, frame, table = (bench.store.get(name) for name in ("query", "frame", "table"))
-        part = find_thing(frame, table, query.object_words, query.attributes.get("colour"))
-        if self.way.truth != "none":
-            mask = self._true_mask(self.scene.thing)
-            part = replace(part, mask=mask, object_mask=mask, tool="truth")
+        if self.way.truth == "none":
+            part = find_thing(frame, table, query.object_words, query.attributes.get("colour"))
+        else:
+            part = self._true_mask(self.scene.thing)
         bench.store.put("part_mask", part)
         return Done(f"the {query.object_words}, {int(part.mask.sum())} px", _grounded(part), {"grounding": "sure"})
 
@@ -102,11 +102,13 @@ class TaskRun:
         """The target on the table, or the jar."""
         query, frame, table = (bench.store.get(name) for name in ("query", "frame", "table"))
         there, colour = query.destination.words, query.destination.attributes.get("colour")
-        found = find_target(frame, table, colour) if there == "target" else find_thing(frame, table, there, colour)
         if self.way.truth != "none":
             assert self.scene.goal is not None
-            mask = self._true_mask(self.scene.goal)
-            found = replace(found, mask=mask, object_mask=mask, tool="truth")
+            found = self._true_mask(self.scene.goal)
+        elif there == "target":
+            found = find_target(frame, table, colour)
+        else:
+            found = find_thing(frame, table, there, colour)
         bench.store.put("destination", found)
         return Done(f"the {there}, {int(found.mask.sum())} px", _grounded(found))
 
@@ -222,8 +224,9 @@ class TaskRun:
             raise StageFailure("verify", verdict.code or "verify.unknown", f"not done: {said}", **evidence)
         return Done(said, asdict(verdict), {"outcome": "success"})
 
-    def _true_mask(self, name: str) -> Mask:
-        return next(t.mask for t in self.cell.truth() if t.name == name)
+    def _true_mask(self, name: str) -> PartMask:
+        mask = next(t.mask for t in self.cell.truth() if t.name == name)
+        return PartMask(mask, mask, 1.0, "truth")
 
 
 def _line(goal: ContactGoal) -> Array:
