@@ -159,7 +159,7 @@ def _seen_checks(
     looks: Looks, plan: GraspPlan, readings: Readings, kinematics: ArmKinematics
 ) -> tuple[dict[str, bool], dict[str, float]]:
     cloud = looks.cloud
-    there = _expected(cloud.object, plan, readings, kinematics)
+    there = expected_points(cloud.object, plan, readings, kinematics)
     look = _second_look(looks, readings.now, kinematics, there)
     points = some(cloud.object, OBJECT_POINTS)
     checks: dict[str, bool] = {}
@@ -206,7 +206,7 @@ def _others_checks(look: SecondLook, things: list[Array]) -> tuple[dict[str, boo
     }
 
 
-def _expected(points: Array, plan: GraspPlan, readings: Readings, kinematics: ArmKinematics) -> Array | None:
+def expected_points(points: Array, plan: GraspPlan, readings: Readings, kinematics: ArmKinematics) -> Array | None:
     """(N, 3) where the object's points should be now, base frame; None with a person who took it."""
     if plan.delivery is None:
         closed_q = plan.approach.positions[-1] if readings.closed is None else readings.closed.positions
