@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -11,17 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluation_rows import attribution, many_rows, row
+from PIL import Image
 
-from affordagent.agent.cli import main
+from affordagent.agent.cli import build_parser, main
+from affordagent.agent.cli_eval_suites import _asked
+from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.causes import CAUSES
 from affordagent.core.errors import AffordAgentError
-from affordagent.core.run_store import write_json
+from affordagent.core.run_store import RunStore, as_plain, write_json
+from affordagent.core.types import PartMask, RgbdFrame
 from affordagent.evaluations.causes.annotation import Annotation, write_annotation
 from affordagent.evaluations.reporting.blame import first_against_causal, flow, kinds, ladder, luck, shapley
 from affordagent.evaluations.reporting.checks import confusion, times, verified
 from affordagent.evaluations.reporting.figures import OK_ROBOT, figures
 from affordagent.evaluations.reporting.page import FIGURES, PAGE, write_evaluation_report
 from affordagent.evaluations.reporting.pairs import paired
+from affordagent.evaluations.reporting.repeat import command_of
 from affordagent.evaluations.reporting.sankey import sankey
 from affordagent.evaluations.reporting.sources import open_sources
 from affordagent.evaluations.reporting.success import success
@@ -394,6 +403,57 @@ def test_a_folder_of_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     save(tmp_path / "new", [])
     assert main(["report", str(tmp_path / "new")]) == 2
     assert "no trial has ended yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "styles --rounds 3 --first-seed 7 --styles easy hard --scene kitchen novel --noise",
+        "depth --sigmas 0 2.5 20 --setting slow:speed=0.5,limits.approach_speed_m_s=0.1 --setting alone:fallback=none",
+        "objects --things 4 --repeats 2 --masks truth",
+    ],
+)
+def test_the_command_that_is_shown_asks_for_the_same(options: str) -> None:
+    def header(words: list[str]) -> dict[str, Any]:
+        asked = _asked(build_parser().parse_args(["eval", *words]))
+        return {"suite": words[0], "asked": as_plain(asked.as_json()), "settings": asked.changes, "trials": 9}
+
+    given = header([*options.split(), "--out", "x"])
+    shown = command_of(given)
+    assert shown is not None
+    assert header(shlex.split(shown)[2:]) == given
+    assert command_of({"suite": "tasks"}) is None
+
+
+def test_known_faults_are_read_from_their_study(tmp_path: Path) -> None:
+    fault = {"cause": "grasp", "name": "turned, degrees", "size": 45.0}
+    same = {"scene": "kitchen", "seed": 3, "noise": False, "failure": "execution.drop", "first_failing": "grasp"}
+    same |= {"causal": ["grasp"], "code": "grasp.unstable", "shares": {"grasp": 1.0}, "cpu_s": 5.0, "harmless": False}
+    rows = [same | {"key": "one", "faults": [fault]}, same | {"key": "two", "faults": [fault, fault]}]
+    rows.append(same | {"key": "three", "faults": [fault], "harmless": True, "causal": []})
+    (tmp_path / "trials.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    page, figures_path = write_evaluation_report([tmp_path])
+    found = json.loads(figures_path.read_text())["confusion"]
+    assert (found["faulty"], found["harmless"], found["n"], found["exact"]["k"]) == (2, 1, 1, 1)
+    assert "1 trials with two faults at once are left out" in page.read_text()
+
+
+def test_the_worst_are_shown(tmp_path: Path) -> None:
+    folder = save(tmp_path, [row("seen", False, run="runs/seen/"), row("blind", False), row("won")])
+    store = RunStore(folder / "runs" / "seen")
+    grey, mask = np.full((48, 64, 3), 90, np.uint8), np.zeros((48, 64), bool)
+    mask[10:30, 10:40] = True
+    camera = CameraIntrinsics(64, 48, 50.0, 50.0, 31.5, 23.5)
+    store.put("frame", RgbdFrame(grey, np.ones((48, 64), np.float32), camera, None, 0.0, "test"))
+    store.put("part_mask", PartMask(mask, mask, 0.9, "test"))
+    page = write_evaluation_report([folder])[0].read_text()
+    (picture,) = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(html.unescape(picture)))), float)
+    assert pixels.shape == (270, 360, 3)
+    tint = pixels[..., 0] - pixels[..., 1]
+    assert tint[100, 140] > 60
+    assert abs(tint[230, 300]) < 10
+    assert 'href="runs/seen/"' in page
 
 
 @pytest.mark.slow

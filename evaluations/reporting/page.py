@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from importlib import resources
@@ -17,6 +16,7 @@ from affordagent.core.run_store import write_json
 from affordagent.evaluations.reporting.blame import blamed, code_of, ended_at, kind_of
 from affordagent.evaluations.reporting.checks import fault_name
 from affordagent.evaluations.reporting.figures import figures
+from affordagent.evaluations.reporting.repeat import command_of
 from affordagent.evaluations.reporting.sankey import BAR_WIDTH, sankey
 from affordagent.evaluations.reporting.sources import Source, open_sources
 from affordagent.evaluations.reporting.success import Figures
@@ -63,7 +63,7 @@ def render(result: Figures, sources: Sequence[Source], out: Path) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "points": points, "pretty": pretty}
+    environment.filters |= {"percent": percent, "points": points, "command": command_of}
     files = resources.files("affordagent.evaluations.reporting")
     return environment.from_string(files.joinpath("report.html").read_text()).render(
         f=result,
@@ -86,10 +86,6 @@ def percent(value: float | None) -> str:
 def points(bounds: Sequence[float] | None) -> str:
     """An interval of rates in percent."""
     return "" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
-
-
-def pretty(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _case(source: Source, row: Row, out: Path, picture: bool = True) -> Figures:
