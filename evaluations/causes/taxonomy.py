@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from affordagent.core.types import Verdict
+
 Measures = Mapping[str, Any]
 
 LOST = 0.3  # share of the part's readings that are missing: a hole
@@ -33,6 +35,13 @@ def code_of(cause: str, failure_code: str | None, measures: Measures) -> str:
         "planning": _planning,
         "execution": _execution,
     }[cause](failure_code or "", measures)
+
+
+def verify_code(*, sensed: Verdict, true: Verdict) -> str | None:
+    """How the sensors' verdict departs from the truth; None where it does not."""
+    if sensed.success == true.success:
+        return None
+    return "verify.false_success" if sensed.success else "verify.false_failure"
 
 
 def _language(failure_code: str, measures: Measures) -> str:
