@@ -39,6 +39,8 @@ MASK = {"px": 900, "iou": 0.3, "object_right": True, "same_category": True, "pre
         ("grounding", None, {**MASK, "precision": 0.1, "recall": 0.1}, "grounding.wrong_part"),
         ("grounding", None, {**MASK, "precision": 0.4, "recall": 0.9}, "grounding.under_segmented"),
         ("grounding", None, MASK, "grounding.over_segmented"),
+        ("grounding", "scene.no_room", {**MASK, "destination_right": False}, "grounding.wrong_object"),
+        ("grounding", "grounding.not_found", {**MASK, "destination_right": False}, "grounding.not_found"),
         ("grasp", "grasp.too_wide", {"planned": False}, "grasp.too_wide"),
         ("grasp", "planning.ik", {"planned": False}, "grasp.unreachable"),
         ("grasp", "execution.drop", {"geometry": "no contact", "better": 3}, "grasp.badly_ranked"),

@@ -187,7 +187,7 @@ class Judge:
         return Finding("calibration", right, measures=measures)
 
     def grounding(self, run: Run) -> Finding:
-        """The mask against that of what the query asks for."""
+        """The mask against that of what the query asks for; and the destination, where there is one."""
         if not run.reached("ground"):
             return Finding("grounding", None, False)
         query: FunctionalQuery = run.store.get("query")
@@ -209,7 +209,16 @@ class Judge:
             "recall": common / max(int(wanted.mask.sum()), 1),
         }
         right = measures["object_right"] and measures["iou"] >= self.tolerance.iou
-        return Finding("grounding", bool(right), measures=measures)
+        measures["destination_right"] = self._destination_right(run, query)
+        return Finding("grounding", bool(right and measures["destination_right"]), measures=measures)
+
+    def _destination_right(self, run: Run, query: FunctionalQuery) -> bool:
+        """Right too where there is none, or none that the truth knows."""
+        true = self.oracles.true_destination(query)
+        if true is None:
+            return True
+        found = run.store.get("destination").object_mask if run.store.has("destination") else None
+        return found is not None and self.truth.aimed_at(found) == self.truth.aimed_at(true)
 
     # ---- what is planned and done -----------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from scipy.spatial import cKDTree
 
 from affordagent.core.errors import NeedsClarification, Refused, StageFailure
 from affordagent.core.geometry import Array, invert, transform_points
-from affordagent.core.types import DeliveryGoal, FunctionalQuery, Grasp, GraspSet, PartCloud, PartMask, TableScene
+from affordagent.core.types import DeliveryGoal, FunctionalQuery, Grasp, GraspSet, Mask, PartCloud, PartMask, TableScene
 from affordagent.evaluations.causes.truth import Truth
 from affordagent.graphs import delivering, grounding, moving, stages
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
@@ -143,13 +143,20 @@ class Oracles:
 
     def find_destination(self, bench: Workbench, state: GraspState) -> Done:
         """The true mask of the thing to put it into, onto or beside."""
-        there = bench.store.get("query").destination
-        thing = next((o for o in self.truth.scene.objects if o.category in (there.category, there.words)), None)
-        if thing is None or not self.truth.mask(thing.name).any():
+        mask = self.true_destination(bench.store.get("query"))
+        if mask is None:
             return delivering.find_destination(bench, state)
-        mask = self.truth.mask(thing.name)
         bench.store.put("destination", PartMask(mask, mask, 1.0, "truth", {}, 1.0))
         return Done("true destination")
+
+    def true_destination(self, query: FunctionalQuery) -> Mask | None:
+        """None where no visible thing is the destination: the table, or nothing that is there."""
+        there = query.destination
+        meant = [
+            o for o in self.truth.scene.objects if there is not None and o.category in (there.category, there.words)
+        ]
+        mask = self.truth.mask(meant[0].name) if meant else None
+        return mask if mask is not None and mask.any() else None
 
     # ---- grasp ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ Measures = Mapping[str, Any]
 LOST = 0.3  # share of the part's readings that are missing: a hole
 FURTHER_M = 0.01  # the thing seems so much further away: the camera sees through it
 ASIDE_PX = 3.0  # depth and colour pictures are not aligned
-SURE = 0.75  # of a mask that is where it should be
 ON_PART = 0.35  # of a mask on the right thing: less is another part
 
 _GEOMETRY = {
@@ -90,6 +89,8 @@ def _grounding(failure_code: str, measures: Measures) -> str:
         return "grounding.empty_mask"
     if not measures["object_right"]:
         return "grounding.wrong_instance" if measures["same_category"] else "grounding.wrong_object"
+    if not measures.get("destination_right", True):
+        return failure_code if failure_code.startswith("grounding.") else "grounding.wrong_object"
     precision, recall = measures["precision"], measures["recall"]
     if precision < ON_PART and recall < ON_PART:
         return "grounding.wrong_part"
