@@ -22,7 +22,7 @@ _STOP = re.compile(
     rf"^{_POLITE}"
     + _any(
         rf"(?:stop|halt|freeze|abort|cancel|pause|wait)(?: (?:{_PAUSE}|{_WHILE}))*",
-        rf"hold (?:on|it|still)(?: (?:{_WHILE}|please|now))*",
+        rf"(?:hold|hang) (?:on|it|still)(?: (?:{_WHILE}|please|now|right (?:there|here)|(?:a|one) \w+))*",
         r"(?:don't|do not) move",
         r"stay (?:still|there|put)",
         r"emergency(?: stop)?",
@@ -70,13 +70,14 @@ _FACT = re.compile(
     + _any(
         r"what(?:'s| is| are| was| does| did| time| day| kind| colou?r| happened| can you)",
         r"who|whose|why|when",
-        r"how (?:many|much|old|far|long|big|heavy|are|is|does|do you|did|was)",
+        r"how (?:many|much|old|far|long|big|heavy|come|are|is|does|do you|did|was)",
         r"how(?:'s| is)",
         r"where(?:'s| is| are| did| do)",
         r"which (?:\w+ )?(?:is|are|did|do|does|was|have|has)",
         r"is (?:there|the|this|that|it|a)",
         r"are (?:there|the|these|those|you)",
-        r"do (?:you|we have)|does|did|was|were|has|have you",
+        r"do (?:you|we have)(?! (?:have |got )?(?:something|anything))|does|did|was|were|has|have you",
+        r"what do (?:people|they|you)|may one|can one|tell (?:what|how|why|who|when|where|about)",
         r"can you (?:see|tell|explain|speak|hear|do|understand)",
         r"tell me (?:what|how|why|who|when|where|about)",
         r"explain|describe|show me how",
@@ -105,6 +106,12 @@ _OTHER_WORK = re.compile(
         r"(?:set|start) (?:a|an|the) (?:\w+ )?(?:timer|alarm|reminder|clock)",
         r"remind me|(?:call|text|email|phone|message) (?:my|the|mom|mum|dad|\w+)",
         r"(?:order|buy) (?:a|an|some|me)|google|search (?:the|for)|look up|translate|calculate|schedule|book a",
+        r"leave (?:it|them|that|everything|all)(?: (?:alone|there|be|as \w+ (?:is|are)|please|now))*(?:[.!,]|$)",
+        r"take (?:a|one|some) (?:\w+ )?(?:pictures?|photos?|looks?|breaks?|seats?|rest|guess)",
+        r"give (?:me|us) (?:a|one|some) (?:\w+ )?(?:moment|minute|seconds?|sec|break|hint|time|smile|answer)",
+        r"wake (?:me|us)|call (?:it|this|that) off|let me think|look at",
+        r"(?:return|go back|move back|back) to (?:your|the) (?:start|home|rest|initial)\w*",
+        r"(?:open|close|lock) the (?:\w+ )?(?:door|window|curtains?|drawer|gripper|blinds?|fridge)s?",
         r"come here|go away|move (?:forward|backward|back|left|right|up|down)|go (?:to|home|forward|back)|follow me",
         r"vacuum|mop|charge yourself|shut down|reboot|restart",
     )
@@ -142,7 +149,8 @@ def non_motion(text: str) -> Intent | None:
         return "question"
     if _is_chat(text):
         return "none"
-    return "question" if _FACT.search(text) and not _FIRST_PERSON.search(text) else None
+    asked = text.replace("tell me ", "tell ")
+    return "question" if _FACT.search(asked) and not _FIRST_PERSON.search(asked) else None
 
 
 def _is_chat(text: str) -> bool:

@@ -14,6 +14,7 @@ from affordagent.agent.language.languages import language_of
 from affordagent.agent.language.names import LIGHT, Mention, mentions
 from affordagent.agent.language.nouns import NounPhrase, moved_noun
 from affordagent.agent.language.places import is_for_me, is_purpose, placing_of, points
+from affordagent.agent.language.remarks import is_about, is_told_not_to
 from affordagent.agent.language.retrieval import OFF_TOPIC, neighbour_scores, probabilities
 from affordagent.agent.language.safety import refuse_harm, without_limit_talk
 from affordagent.agent.language.words import PUNCTUATION, clean, is_readable, tokens
@@ -70,6 +71,8 @@ def understand(text: str) -> FunctionalQuery:
         return _unread(cleaned, words, ignored)
     lower = _joined(words)
     kind = kind or intent.non_motion(lower)
+    if kind is None and is_told_not_to(lower):
+        kind = "none"
     if kind is not None:
         return _without_motion(cleaned, kind, lower, words, ignored)
     if not words:
@@ -79,6 +82,8 @@ def understand(text: str) -> FunctionalQuery:
         moved = _PUT_IT.sub("", placing.rest)
         query = _request(cleaned, moved, ignored)
         return _placed(query.model_copy(update={"intent": "place", "destination": placing.destination}), moved)
+    if is_about(lower) and _named(mentions(words), moved_noun(words)) is not None:
+        return FunctionalQuery(text=cleaned, intent="question" if "?" in words else "none", constraints=ignored)
     first, later = _first_and_later(lower)
     return handed_over(_nowhere(_request(cleaned, first, ignored + later), lower), lower)
 
@@ -199,7 +204,7 @@ def _by_function(
     """The category whose uses are nearest to the sentence, or a question when none stands out."""
     attributes = _attributes(lower, words, phrase.end if phrase else len(words))
     part = details.part_of(lower, named=False)
-    content = _content_words(words)
+    content = content_words(words)
     if phrase is not None and phrase.generic and not content:
         return FunctionalQuery(
             **{**common, "function": None},
@@ -276,7 +281,7 @@ def _named_thing(found: list[Mention], phrase: NounPhrase | None, words: list[st
         return None if phrase.generic else _head(found, phrase)
     for mention in found:
         before, after = words[: mention.start], words[mention.end :]
-        if mention.known or mention.role != "object" or _content_words(before):
+        if mention.known or mention.role != "object" or content_words(before):
             continue
         follows = not after or after[0][0] in PUNCTUATION or after[0] in _AFTER_A_NAME
         if follows and len(after) <= _SHORT and not _VERBS_OF_BEING & set(after):
@@ -290,7 +295,7 @@ def _named_candidates(chosen: Mention, lower: str) -> list[Candidate]:
         return [Candidate(name=next(iter(chosen.categories)), score=0.95, known=True)]
     raw = chosen.categories
     words = tokens(lower)
-    if _content_words(words[: chosen.start] + words[chosen.end :]):
+    if content_words(words[: chosen.start] + words[chosen.end :]):
         hints = {name: share for name, share in probabilities(lower).items() if name in raw}
         raw = {name: weight * (0.25 + hints[name] / sum(hints.values())) for name, weight in raw.items()}
     total = sum(raw.values())
@@ -368,7 +373,7 @@ _EMPTY_WORDS = frozenset(
 )
 
 
-def _content_words(words: list[str]) -> list[str]:
+def content_words(words: list[str]) -> list[str]:
     """Words that could tell what is meant."""
     plain = [w for w in words if w[0] not in PUNCTUATION and w not in _EMPTY_WORDS]
     return [
