@@ -230,7 +230,7 @@ def test_plans_that_cannot_be() -> None:
     assert plan_code(GRASP, start=below) == "planning.start_in_collision"
     wall = box([-0.5, -0.3, 0.0], [0.95, -0.29, 1.15], 0.02)
     assert plan_code(GRASP, wall, limits=MotionLimits(planning_checks=300)) == "planning.no_path"
-    lid = box([0.4, -0.03, 0.032], [0.6, 0.03, 0.04])
+    lid = box([0.42, -0.015, 0.05], [0.58, 0.015, 0.07])
     assert plan_code(GRASP, lid) == "scene.blocked"
 
 
