@@ -13,16 +13,26 @@ from affordagent.core.types import PartCloud
 from affordagent.evaluations.runner.records import TRIALS
 from affordagent.evaluations.tasks.figures import draw
 from affordagent.evaluations.tasks.run import run, summarise, trials_of
-from affordagent.evaluations.tasks.slide import MODES
+from affordagent.evaluations.tasks.slide import MODES, account_of
+from affordagent.evaluations.tasks.stages import Stroke, TaskRun
 from affordagent.evaluations.tasks.table import TASKS, WAYS
 from affordagent.evaluations.tasks.trial import TaskTrial, run_task
 from affordagent.robot.interface import LOOK_Q
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.sim.cell import SimCell
+from affordagent.robot.sim.objects.shapes import rot_z
 from affordagent.robot.sim.task_judge import Moment, judge_task, moment
 from affordagent.robot.sim.task_scenes import TaskScene, sample_task_scene
 from affordagent.tools.coloured import find_target, find_thing
-from affordagent.tools.contact_goals import FRONT_M, block_of, footprint_of, press_goal, push_goal, reach_goal
+from affordagent.tools.contact_goals import (
+    FRONT_M,
+    Footprint,
+    block_of,
+    footprint_of,
+    press_goal,
+    push_goal,
+    reach_goal,
+)
 from affordagent.tools.motion.contact import plan_contact
 from affordagent.tools.table import find_objects
 
@@ -221,8 +231,52 @@ def test_a_resumed_evaluation_runs_what_is_missing(tmp_path):
     assert [row["key"] for row in rows] == [t.key for t in trials]
 
 
-def test_modes_are_said_in_words():
-    assert all(text and not text.endswith(".") for text in MODES.values())
+def _slid(scene: TaskScene, cell: SimCell, across_m: float, short_m: float, turned: float, finger_m: float):
+    """The account of a made-up slide: where the block ended beside and before the target, and the fingers behind it."""
+    start = moment(cell)
+    T_block, target = start.T_base_body[scene.thing], start.T_base_body[scene.goal][:2, 3]
+    d = (target - T_block[:2, 3]) / np.linalg.norm(target - T_block[:2, 3])
+    left = np.array([-d[1], d[0]])
+    T, tcp = T_block.copy(), np.eye(4)
+    T[:3, :3] = rot_z(turned) @ T_block[:3, :3]
+    T[:2, 3] = target + across_m * left - short_m * d
+    tcp[:2, 3] = T[:2, 3] - finger_m * d
+    end = Moment({**start.T_base_body, scene.thing: T, "tcp": tcp}, {})
+    block = Footprint(T_block[:2, 3], T_block[:2, :2].T, np.array([0.03, 0.03]))
+    line = np.stack([np.append(T_block[:2, 3] - 0.05 * d, 0.02), np.append(target - 0.04 * d, 0.02)])
+    run = TaskRun("slide", scene, cell, WAYS["default"], start, target_xy=target)
+    run.strokes.append(Stroke(line, block, target, None, [start, end]))
+    verdict = judge_task("slide", scene, start, end, end)
+    row = {"success": verdict.success, "failure_code": verdict.code, "failure_stage": "verify"}
+    return account_of(run, {**row, "checks": verdict.checks, "measured": verdict.measured})
+
+
+@pytest.mark.parametrize(
+    ("across_m", "short_m", "turned", "finger_m", "mode"),
+    [
+        (0.0, 0.0, 0.0, 0.045, None),
+        (0.06, 0.01, 0.1, 0.045, "drifted sideways"),
+        (0.04, 0.05, 1.0, 0.12, "slid off"),
+        (0.0, 0.07, 0.0, 0.045, "undershoot"),
+        (0.0, -0.07, 0.0, 0.045, "overshoot"),
+    ],
+)
+def test_how_a_slide_failed(slide, across_m, short_m, turned, finger_m, mode):
+    scene, cell, _, _ = slide
+    account = _slid(scene, cell, across_m, short_m, turned, finger_m)
+    assert account.mode == mode
+    assert account.mode is None or account.mode in MODES
+    assert account.across_m == pytest.approx(across_m, abs=1e-3)
+    assert account.along_m == pytest.approx(-short_m, abs=1e-3)
+    assert account.offset_m == pytest.approx(0, abs=1e-3)
+
+
+def test_a_slide_that_was_led_elsewhere_is_told_from_a_blocked_one(slide):
+    scene, cell, _, _ = slide
+    blocked = {"success": False, "failure_code": "scene.blocked", "failure_stage": "plan"}
+    target = scene.scene.object(scene.goal).T_base_object[:2, 3]
+    for seen, mode in ((target, "way blocked"), (target + 0.2, "wrong target")):
+        assert account_of(TaskRun("slide", scene, cell, WAYS["default"], target_xy=seen), blocked).mode == mode
 
 
 def test_task_scene_names_its_goal():

@@ -26,7 +26,8 @@ MODES = {  # mode -> what it means
     "unreachable": "no stroke along the line can be made: reach, joint limits, a singularity, or no room for the hand",
     "way blocked": "the block would meet something else on its way",
     "motion stopped": "a motion ended early",
-    "wrong thing": "the line was planned on something else",
+    "wrong thing": "the line was planned on something else than the block",
+    "wrong target": "the line led to something else than the target, such as a shadow",
     "never touched": "the fingers went past the block",
     "tipped over": "the block fell over",
     "knocked something else": "another thing was moved by more than 2 cm",
@@ -36,7 +37,7 @@ MODES = {  # mode -> what it means
     "overshoot": "it went too far",
     "askew": "its middle is where it should be, but a corner sticks out",
 }
-TOUCHED_M, LOST_M, ASKEW_M, NEAR_BLOCK_M = 0.005, 0.006, 0.02, 0.05
+TOUCHED_M, LOST_M, ASKEW_M, ANOTHER_M = 0.005, 0.006, 0.02, 0.05
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,12 @@ def account_of(run: TaskRun, row: Mapping[str, Any]) -> SlideAccount:
     block, target = (scene.scene.object(name).T_base_object for name in (scene.thing, scene.goal))
     distance_m = round(float(np.linalg.norm(target[:2, 3] - block[:2, 3])), 4)
     made = [s for s in run.strokes if s.trail]
+    target_off_m = 0.0 if run.target_xy is None else float(np.linalg.norm(run.target_xy - target[:2, 3]))
     if not made:
-        return SlideAccount(None if row["success"] else _mode_without_stroke(row), 0, distance_m)
+        why = "wrong target" if target_off_m > ANOTHER_M else _mode_without_stroke(row)
+        return SlideAccount(
+            why, 0, distance_m, target_error_m=None if run.target_xy is None else round(target_off_m, 4)
+        )
     measured = _measure(run, made[0], made[-1])
     mode = None if row["success"] else _mode(row, made[-1], measured)
     rounded: dict[str, Any] = {n: v if isinstance(v, bool) else round(float(v), 4) for n, v in measured.items()}
@@ -123,8 +128,9 @@ def _mode(row: Mapping[str, Any], last: Stroke, measured: Mapping[str, Any]) -> 
     if row["failure_stage"] != "verify":
         return _mode_without_stroke(row)
     checks = row["checks"]
-    if measured["middle_error_m"] > NEAR_BLOCK_M:
-        return "wrong thing"
+    for error, mode in (("middle_error_m", "wrong thing"), ("target_error_m", "wrong target")):
+        if measured[error] > ANOTHER_M:
+            return mode
     if not checks["upright"]:
         return "tipped over"
     if checks["within_target"]:
