@@ -392,6 +392,8 @@ def test_reports_of_runs_made_by_hand(tmp_path: Path, capsys: pytest.CaptureFixt
     found = json.loads((tmp_path / FIGURES).read_text())
     assert (found["success"]["overall"]["k"], found["trials"]["planned"]) == (0, 3)  # somebody saw it slip
     assert found["verified"]["false_success_keys"] == ["one"]
+    assert found["kinds"]["by_evidence"] == 2
+    assert found["shapley"]["causes"]["planning"]["value"] == 0.5  # the other one could not plan
     page = (tmp_path / PAGE).read_text()
     assert "Not ended: three." in page
     assert 'href="two/"' in page

@@ -80,7 +80,8 @@ def kinds(rows: Sequence[Row]) -> Figures:
     """Visual, pose and hardware shares of the failed trials that something is to blame for.
 
     first: by the first causal stage. shapley: each failed trial's Shapley values, summed by kind and divided by what
-    repairing all gains; so a failure with several causes counts for each in part. Intervals: bootstrap over trials.
+    repairing all gains, so that a failure with several causes counts for each in part; bootstrap over trials.
+    by_evidence: how many were judged by rules, without replays.
     """
     failed = [row for row in rows if not row["success"]]
     attributed = [row for row in failed if row["attribution"] is not None]
@@ -97,6 +98,7 @@ def kinds(rows: Sequence[Row]) -> Figures:
     return {
         "failed": len(failed),
         "attributed": len(attributed),
+        "by_evidence": sum((row["attribution"] or {})["by"] == "evidence" for row in attributed),
         "blamed": len(named),
         "without_a_cause": dict(Counter(blamed(row) for row in attributed if not causal(row))),
         "several_kinds": several,

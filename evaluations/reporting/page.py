@@ -96,9 +96,16 @@ def _case(source: Source, row: Row, out: Path, picture: bool = True) -> Figures:
         "blamed": blamed(row),
         "code": code_of(row),
         "fault": fault_name(row),
+        "why": _why(row),
         "picture": thumbnail(run) if picture and run is not None else None,
         "link": None if run is None else _link(run, out),
     }
+
+
+def _why(row: Row) -> str:
+    """The checks that failed, else what the run said."""
+    failed = [name.replace("_", " ") for name, passed in row["checks"].items() if not passed]
+    return f"failed: {', '.join(failed)}" if failed else row["failure_message"] or ""
 
 
 def _link(run: Path, out: Path) -> str:

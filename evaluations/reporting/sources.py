@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import EVENTS_FILE, RunStore
 from affordagent.evaluations.causes.annotation import read_annotation
+from affordagent.evaluations.causes.evidence import attribute_by_evidence
 from affordagent.evaluations.runner.records import EVALUATION, RUNS, TABLE, TRIALS, Row
 from affordagent.evaluations.runner.table import read_rows
 
@@ -171,7 +172,8 @@ def _row_of_study(found: dict[str, Any]) -> Row:
 
 
 def _runs(folder: Path, runs: list[Path]) -> Source:
-    """Runs made by hand: success is what a person said afterwards, else each run's own verdict; there is no gold."""
+    """Runs made by hand: success is what a person said afterwards, else each run's own verdict, as there is no gold;
+    failures are attributed by rules over what their folders hold."""
     ended = [run for run in runs if (run / RUN_FILE).is_file()]
     rows = [_row_of_run(run) for run in ended]
     confirmed = sum(bool(row["checks"]) for row in rows)
@@ -194,9 +196,11 @@ def _row_of_run(run: Path) -> Row:
     annotation = read_annotation(run)
     said = None if annotation is None or annotation.outcome is None else annotation.outcome == "success"
     itself = record["outcome"] in ("success", "planned")
+    right = itself if said is None else said
     row: Any = {
         "key": run.name,
-        "success": itself if said is None else said,
+        "success": right,
+        "attribution": None if right else asdict(attribute_by_evidence(run)),
         "sensed_success": None if said is None else itself,
         "checks": {} if said is None else {CONFIRMED: said},
         "scene": settings["scene"] if settings["cell"] == "sim" else settings["cell"],
