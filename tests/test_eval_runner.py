@@ -214,7 +214,6 @@ def test_the_summary_pairs_settings_and_styles(tmp_path: Path) -> None:
         ("alone", 8, 0, 0), ("hard", 8, 4, 0)
     }  # fmt: skip
     assert found["failures"] == {"ground grounding.not_found": 4}
-    assert found["sensed"]["false_success"]["k"] == 8
     assert [e.key for e in to_attribute(rows, 0.0)] == [row["key"] for row in rows if not row["success"]]
     assert len(to_attribute(rows, 1.0)) == 16
 

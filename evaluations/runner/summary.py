@@ -16,7 +16,7 @@ LEVELS = ("setting", "style", "seen", "category", "expected")
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Success with Wilson intervals: in all and by each of LEVELS; pairs of settings and of styles with McNemar's exact
-    p; failures by stage and code; the sensors' verdict against the truth; CPU seconds a trial."""
+    p; failures by stage and code; CPU seconds a trial."""
     by: dict[str, dict[str, Any]] = {}
     for name in LEVELS:
         groups: dict[Any, list[Row]] = defaultdict(list)
@@ -30,7 +30,6 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         "by": by,
         "pairs": [*_pairs(rows, "setting"), *_pairs(rows, "style")],
         "failures": dict(Counter(_said(row) for row in rows if not row["success"]).most_common()),
-        "sensed": _sensed(rows),
         "cpu_s_a_trial": {"mean": round(float(np.mean(cpu_s)), 2), "median": round(float(np.median(cpu_s)), 2)},
     }
 
@@ -64,16 +63,6 @@ def _pairs(rows: Sequence[Row], name: str) -> list[dict[str, Any]]:
                 {**names, "only_first": only[0], "only_second": only[1], "mcnemar_p": round(mcnemar(*only), 5)}
             )
     return pairs
-
-
-def _sensed(rows: Sequence[Row]) -> dict[str, Any]:
-    """False success: said to have succeeded, of the trials that failed; false failure: the other way round."""
-    judged = [row for row in rows if row["sensed_success"] is not None and row["checks"]]
-    failed, done = ([row for row in judged if all(row["checks"].values()) is ok] for ok in (False, True))
-    return {
-        "false_success": rate(sum(bool(row["sensed_success"]) for row in failed), len(failed)),
-        "false_failure": rate(sum(not row["sensed_success"] for row in done), len(done)),
-    }
 
 
 def blame(attributions: Sequence[dict[str, Any]]) -> dict[str, Any]:
