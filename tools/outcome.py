@@ -29,12 +29,12 @@ from affordagent.tools.table import noise_sigma
 
 LIFT_SHORT_M = 0.03  # how much less than planned still counts as lifted
 OPENED_WITHIN_M = 0.005
-SLIPPED_SHUT_M = 0.004  # by which the fingers may close further on what they hold
 FAIRLY_SURE, EXCLUDED = 0.5, 0.1  # confidences of another tool: of its own answer, of the thing that was taken
 OBJECT_POINTS, THING_POINTS = 1500, 400  # that are looked for
 LEAST_TOLD = 40  # points of which a picture says something: fewer say nothing
 GONE, IN_HAND = 0.35, 0.5
-SLIP_TOLD, AS_HELD, SLIPPED_RAD = 300, 0.3, np.deg2rad(9.5)
+SLIP_TOLD = 300
+SLIPPED = ((0.3, np.deg2rad(9.5)), (0.6, np.deg2rad(15)))  # fewer points where they should be, and turned so far
 NEAR_TCP_M = 0.05
 UNTOUCHED, FOUND_AGAIN, LEFT_THERE = 0.9, 0.5, 0.4  # shares of a thing's points
 THING_MOVED_M, THING_TURNED_RAD = 0.018, np.deg2rad(14)
@@ -178,7 +178,9 @@ def _seen_checks(
         if arrived.told >= LEAST_TOLD:
             checks[name] = max(arrived.seen_share, 0.0 if shift is None else shift.seen_share) >= IN_HAND
         if plan.delivery is None and arrived.told >= SLIP_TOLD and shift is not None:
-            checks["held_fast"] = arrived.seen_share >= AS_HELD or shift.turn_rad < SLIPPED_RAD
+            checks["held_fast"] = not any(
+                arrived.seen_share < share and shift.turn_rad >= turn_rad for share, turn_rad in SLIPPED
+            )
     if plan.delivery is None:
         measured["near_tcp"] = look.count_near(kinematics.forward(readings.now.positions)[:3, 3], NEAR_TCP_M)
     others, other_measures = _others_checks(look, _others(looks))
