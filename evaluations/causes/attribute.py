@@ -194,6 +194,14 @@ class Scene:
         found = replay(bench, self.command, start, swaps=swaps, base=base, changed=changed)
         return base if base is not None and found is base else Run.of(found, self.cell)
 
+    def repaired(self, causes: Coalition, base: Run, changed: Collection[str], number: int = 0) -> Run:
+        """`run` with these causes repaired; where the grasp is, with the next one that holds if the first one fails."""
+        for attempt in range(ATTEMPTS if "grasp" in causes else 1):
+            found = self.run(causes, base, changed, number, attempt)
+            if self.success(found) or not (found.code or "").startswith("execution."):
+                break
+        return found
+
     def _nudged(self, number: int) -> Array:
         """The start with everything on the table moved by up to NUDGE_M."""
         self.cell.restore(self.start)
@@ -228,12 +236,10 @@ def reenact(trial: Trial, tools: Tools) -> Iterator[Scene]:
 class Game:
     """The replays of one trial by what is repaired, each made once. records: what came of them, in order."""
 
-    def __init__(self, scene: Scene, number: int = 0, base: Run | None = None) -> None:
-        self.scene, self.number = scene, number
+    def __init__(self, scene: Scene, base: Run | None = None) -> None:
+        self.scene = scene
         self.records: list[Record] = []
-        self._runs: dict[Coalition, Run] = {}
-        if base is not None:
-            self._runs[frozenset()] = base
+        self._runs: dict[Coalition, Run] = {} if base is None else {frozenset(): base}
 
     def value(self, repaired: Coalition) -> float:
         """1 for a success, else 0."""
@@ -247,29 +253,24 @@ class Game:
         """
         if repaired not in self._runs:
             self._runs[repaired] = self._replayed(repaired)
-            self.records.append(self.record(repaired))
+            self.records.append(record(self.scene, repaired, self._runs[repaired]))
         return self._runs[repaired]
 
     def _replayed(self, repaired: Coalition) -> Run:
-        scene = self.scene
         if not repaired:
-            return scene.run(repaired, number=self.number)
+            return self.scene.run(repaired)
         last = max(repaired, key=CAUSES.index)
-        base, changed = self.run(repaired - {last}), scene.changed_by(last)
-        settled = scene.success(base) or base.code == "grounding.wrong_object"
+        base, changed = self.run(repaired - {last}), self.scene.changed_by(last)
+        settled = self.scene.success(base) or base.code == "grounding.wrong_object"
         if not changed or (settled and last in _POSE_AND_AFTER):
             return base
-        for attempt in range(ATTEMPTS if "grasp" in repaired else 1):
-            found = scene.run(repaired, base, changed, self.number, attempt)
-            if scene.success(found) or not (found.code or "").startswith("execution."):
-                break
-        return found
+        return self.scene.repaired(repaired, base, changed)
 
-    def record(self, repaired: Coalition) -> Record:
-        """Of a replay that has been made."""
-        run = self._runs[repaired]
-        causes = [cause for cause in CAUSES if cause in repaired]
-        return {"repaired": causes, "success": self.scene.success(run), "code": run.code, "seed": self.number}
+
+def record(scene: Scene, repaired: Coalition, run: Run, number: int = 0) -> Record:
+    """A line of `Attribution.replays`."""
+    causes = [cause for cause in CAUSES if cause in repaired]
+    return {"repaired": causes, "success": scene.success(run), "code": run.code, "seed": number}
 
 
 def repeat(scene: Scene, causal: Coalition, base: Run, number: int) -> tuple[Record, Record | None]:
@@ -282,9 +283,8 @@ def repeat(scene: Scene, causal: Coalition, base: Run, number: int) -> tuple[Rec
         unchanged = scene.run(frozenset(), number=number)
     else:
         unchanged = scene.run(frozenset(), base, {"propose"}, number)
-    game = Game(scene, number, unchanged)
-    first = game.record(frozenset())
-    if not causal:
+    first = record(scene, frozenset(), unchanged, number)
+    if not causal or first["success"]:  # luck: then no repair has anything to show
         return first, None
-    game.run(causal)
-    return first, game.record(causal)
+    changed = set().union(*map(scene.changed_by, causal))
+    return first, record(scene, causal, scene.repaired(causal, unchanged, changed, number), number)
