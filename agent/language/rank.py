@@ -37,7 +37,7 @@ def rank(text: str, names: list[str]) -> list[tuple[str, float]]:
     query = understand(text)
     wish = _ASKING.sub("", query.function or query.text.lower()).strip(" .!?")  # "something to cut"
     labels = [_label(name) for name in names]
-    scores = served(wish, names)
+    scores: NDArray[np.floating] = served(wish, names)
     if len(content_words(tokens(wish))) > 1:
         scores = scores + USES * _uses(wish, labels)
     if query.object_words is not None:
