@@ -33,7 +33,7 @@ from affordagent.evaluations.runner.trial import Trial
 from affordagent.evaluations.statistics import rate
 from affordagent.finetune.phrases import Style
 from affordagent.robot.kinematics import ArmKinematics
-from affordagent.tools.outcome import Looks, doubted_as_before, readings_of, verify_outcome
+from affordagent.tools.outcome import Looks, doubted_as_before, readings_of, unless_unsure, verify_outcome
 
 SCENES = ("mixed", "kitchen", "workshop", "twins")
 STYLES: tuple[Style, ...] = ("template", "easy", "hard")
@@ -87,7 +87,7 @@ def sensed_again(folder: Path, arm: ArmKinematics) -> Verdict:
         frame, after, table, cloud = (store.get(name) for name in ("frame", "after", "table", "cloud"))
         looks = Looks(frame, after, table, part.object_mask, cloud)
     motions = read_motions(folder / MOTIONS_FILE)
-    verdict = verify_outcome(store.get("plan"), readings_of(motions), looks, arm)
+    verdict = unless_unsure(verify_outcome(store.get("plan"), readings_of(motions), looks, arm), part)
     return doubted_as_before(verdict, recorded) if verdict.success else verdict
 
 

@@ -206,7 +206,7 @@ def _sensed(bench: Workbench) -> tuple[Verdict, str]:
     """What hand, joints, a second look and a second opinion say; and what could not be asked, with the reason."""
     from affordagent.core.journal import MOTIONS_FILE, read_motions
     from affordagent.robot.kinematics import ArmKinematics
-    from affordagent.tools.outcome import Looks, doubted, readings_of, verify_outcome
+    from affordagent.tools.outcome import Looks, doubted, readings_of, unless_unsure, verify_outcome
 
     assert bench.arm is not None  # without an arm the run ended as "planned"
     after, blind = None, ""
@@ -219,6 +219,7 @@ def _sensed(bench: Workbench) -> tuple[Verdict, str]:
     looks = None if after is None else Looks(frame, after, table, part.object_mask, cloud)
     readings = readings_of(read_motions(bench.store.folder / MOTIONS_FILE), bench.arm.read())
     verdict = verify_outcome(bench.store.get("plan"), readings, looks, ArmKinematics(bench.arm_model))
+    verdict = unless_unsure(verdict, part)
     if verdict.success and not bench.store.has("second_answer"):  # else both tools were heard when it was looked for
         try:
             answers = bench.fallback.find(frame, table, bench.store.get("query"))

@@ -21,7 +21,7 @@ from affordagent.core.types import (
 )
 from affordagent.robot.interface import READY_Q, ArmState
 from affordagent.robot.kinematics import ArmKinematics
-from affordagent.tools.outcome import Looks, Readings, doubted, verify_outcome
+from affordagent.tools.outcome import Looks, Readings, doubted, unless_unsure, verify_outcome
 from affordagent.tools.second_look import align, in_one_frame
 
 ARM = ArmKinematics()
@@ -183,3 +183,13 @@ def test_small_motions_are_found():
     assert np.linalg.norm(T[:3, 3] - [0.008, -0.004, 0.005]) < 0.002
     assert np.arccos((np.trace(T[:3, :3]) - 1) / 2) == pytest.approx(a, abs=0.02)
     assert align(points, points + 1.0, points) is None
+
+
+@pytest.mark.parametrize(
+    ("tool", "confidence", "code"),
+    [("tabletop", 0.95, None), ("tabletop", 0.7, "verify.unknown"), ("another", 0.3, None)],
+)
+def test_a_motion_for_what_was_not_surely_found(tool, confidence, code):
+    part = PartMask(TARGET_MASK, TARGET_MASK, confidence, tool, presence=0.9)
+    verdict = unless_unsure(Verdict(True, None, {}, {}, "sensors"), part)
+    assert verdict.code == code

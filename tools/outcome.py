@@ -21,6 +21,7 @@ from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.link_spheres import link_spheres
 from affordagent.robot.model import MAX_OPENING_M
 from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD
+from affordagent.tools.calibration import alone
 from affordagent.tools.execution import state_from_json
 from affordagent.tools.motion.collision import sphere_centres
 from affordagent.tools.second_look import SecondLook, in_one_frame
@@ -29,6 +30,9 @@ from affordagent.tools.table import noise_sigma
 
 LIFT_SHORT_M = 0.03  # how much less than planned still counts as lifted
 OPENED_WITHIN_M = 0.005
+SURE_ENOUGH = (
+    0.8  # probability of the right thing and part, below which a motion that went well may have been for another
+)
 FAIRLY_SURE, EXCLUDED = 0.5, 0.1  # confidences of another tool: of its own answer, of the thing that was taken
 OBJECT_POINTS, THING_POINTS = 1500, 400  # that are looked for
 LEAST_TOLD = 40  # points of which a picture says something: fewer say nothing
@@ -53,6 +57,7 @@ CODES = {  # check -> code of its failure, in the order of precedence
     "seen_in_place": "execution.missed_place",
     "held_fast": "execution.slip",
     "others_stayed": "execution.collision",
+    "surely_found": "verify.unknown",
     "wanted_one": "verify.unknown",
 }
 
@@ -95,6 +100,14 @@ def verify_outcome(plan: GraspPlan, readings: Readings, looks: Looks | None, kin
         seen_checks, seen_measures = _seen_checks(looks, plan, readings, kinematics)
         checks, measured = checks | seen_checks, measured | seen_measures
     return _verdict(checks, measured)
+
+
+def unless_unsure(verdict: Verdict, part: PartMask) -> Verdict:
+    """The verdict, and unknown where the mask was not surely the right one; by calibrated confidences only."""
+    if alone(part) is None:
+        return verdict
+    sure = part.confidence >= SURE_ENOUGH
+    return _verdict(verdict.checks | {"surely_found": sure}, verdict.measured | {"confidence": part.confidence})
 
 
 def doubted(verdict: Verdict, object_mask: Mask, answers: Sequence[PartMask]) -> Verdict:
