@@ -26,7 +26,9 @@ _LIMITS = re.compile(
 
 _SOMEBODY = (
     r"(?:man|woman|boy|girl|child|kids?|children|baby|person|people|guy|dog|cat|puppy|pet|animal|bird|brother|sister"
-    r"|mother|father|mom|mum|dad|wife|husband|friend|neighbou?r|boss|colleague|guest|visitor|operator|worker|student)"
+    r"|mother|father|mom|mum|dad|wife|husband|friend|neighbou?r|boss|colleague|guest|visitor|operator|worker|student"
+    r"|intruder|thief|burglar|robber|stranger|enemy|bro|buddy|mate|roommate|flatmate|co-?worker|teacher|son|daughter"
+    r"|uncle|aunt|cousin|grand(?:ma|pa|mother|father|son|daughter)|toddler|human|patient|ex)"
 )
 _PERSON = (
     r"(?:him|them|yourself|myself|someone|somebody|anyone|anybody|everyone|people"
@@ -42,6 +44,8 @@ _BODY = r"(?:head|face|arm|leg|hands?|fingers?|eyes?|nose|throat|foot|neck|back|
 _HARM = re.compile(
     rf"\b(?:{_HURT} {_PERSON}"
     rf"|{_THROW} (?:[\w']+ ){{0,6}}?(?:at|on|onto|over) {_PERSON}"
+    rf"|make {_PERSON} (?:bleed|scream|cry|suffer|hurt)"
+    rf"|use (?:[\w']+ ){{1,4}}?(?:on|against) (?:his|her|their|your) {_BODY}"
     rf"|{_HURT} (?:my|his|her|their|your|{_PERSON}'s) {_BODY}"
     r"|(?:stab|kill|shoot|murder|strangle) (?:me|us))\b",
     re.IGNORECASE,
