@@ -87,8 +87,8 @@ SEEN: dict[Code, Fault] = {  # found by comparison with the truth, before anythi
 DONE: dict[Code, Fault] = {  # found once it has moved
     "calibration.tcp": Fault("calibration", "tcp, m", 0.03),
     "grasp.off_mask": Fault("grasp", "off the mask, m", 0.06),
-    "grasp.unstable": Fault("grasp", "turned, degrees", 45.0),
-    "execution.slip": Fault("execution", "weak grip, share of the force", 0.03),
+    "grasp.unstable": Fault("grasp", "shallow, m", 0.02),
+    "execution.slip": Fault("execution", "slippery, friction", 0.05),
     "execution.drop": Fault("execution", "dropped, share of the lift", 0.5),
     "execution.no_contact": Fault("execution", "half closed, m", 0.06),
     "execution.gripper": Fault("execution", "jammed, m", 0.01),
