@@ -298,7 +298,7 @@ def test_the_arm() -> None:
 
 
 @pytest.mark.slow
-def test_a_thing_that_is_moved_after_the_look(scene: Scene, clean: Run) -> None:
+def test_a_thing_that_is_moved_after_the_look(scene: Scene) -> None:
     def elsewhere(bench: Workbench, state: GraspState) -> Any:
         at = scene.cell.model.joint(f"{min(scene.truth.gold.objects)}/free").qposadr[0]  # type: ignore[union-attr]
         scene.cell.data.qpos[at + 1] += 0.15
@@ -306,7 +306,7 @@ def test_a_thing_that_is_moved_after_the_look(scene: Scene, clean: Run) -> None:
 
     from affordagent.graphs.attribution import replay
 
-    run = replay(scene.bench, scene.command, scene.start, swaps={"execute": elsewhere}, base=clean)
+    run = replay(scene.bench, scene.command, scene.start, swaps={"execute": elsewhere})
     assert run.code == HERE["scene.moved"]
 
 
