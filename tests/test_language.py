@@ -143,6 +143,15 @@ def test_vague_wishes_are_asked_about(text):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["would you mind passing over the hammer", "May I have the hammer?", "do you mind handing me the hammer?"],
+)
+def test_polite_questions_are_wishes(text):
+    query = understand(text)
+    assert (query.intent, query.category) == ("hand_over", "hammer")
+
+
+@pytest.mark.parametrize(
     "text", ["Gib mir bitte den Hammer", "Donne-moi le marteau", "把杯子给我", "asdf qwer zxcv", "👍"]
 )
 def test_what_is_not_english_is_said_so(text):

@@ -40,7 +40,7 @@ _QUESTION = re.compile(
     r"|(?:tell|explain|describe|show|say|name|list|count)\b"
     r")"
 )
-_ASKED_AND_WANTED = re.compile(r"\b(?:please|bring|give|hand|pass|fetch|need|pick|grab|take|get)\b")
+_ASKED_AND_WANTED = re.compile(r"\b(?:please|mind|possible|bring|give|hand|pass|fetch|need|pick|grab|take|get)\b")
 
 _SUBJECT = r"(?:i|you|we|they|he|she|it|who)"
 _FINITE = re.compile(
@@ -54,7 +54,8 @@ _FINITE = re.compile(
     r"|\bthere(?:'s| is| are| was| were)\b"
 )
 _WISH = re.compile(
-    r"\b(?:please|pls|need|needs|want|wants|i'd|we'd|would|could|can you|will you|let|lend|give|hand|pass|bring|fetch"
+    r"\b(?:please|pls|mind|possible|borrow|may (?:i|we)|need|needs|want|wants|i'd|we'd|would|could|can you|will you"
+    r"|let|lend|give|hand|pass|bring|fetch"
     r"|grab|get|pick|take|lift|grasp|hold|find|move|place|set|slide|reach|looking for|asked for|like to|have to|has to"
     r"|had better|ought|should|must|something|anything|whatever|what i|used to|for me|meant|mean|help|use|try)\b"
 )

@@ -17,7 +17,7 @@ from affordagent.agent.language.places import is_for_me, is_purpose, placing_of,
 from affordagent.agent.language.remarks import is_about, is_told_not_to
 from affordagent.agent.language.retrieval import OFF_TOPIC, neighbour_scores, probabilities
 from affordagent.agent.language.safety import refuse_harm, without_limit_talk
-from affordagent.agent.language.words import PUNCTUATION, clean, is_readable, tokens
+from affordagent.agent.language.words import PUNCTUATION, asked_plainly, clean, is_readable, tokens
 from affordagent.core.catalogue import catalogue
 from affordagent.core.lexicon import lexicon
 from affordagent.core.types import Candidate, FunctionalQuery, Intent
@@ -64,7 +64,7 @@ def understand(text: str) -> FunctionalQuery:
     cleaned = clean(text)
     lower = cleaned.lower()
     refuse_harm(lower)
-    lower, ignored = without_limit_talk(lower)
+    lower, ignored = without_limit_talk(asked_plainly(lower))
     words = tokens(lower)
     kind = intent.non_motion(lower)
     if kind is None and not is_readable(lower, words) and not (ignored and not words):

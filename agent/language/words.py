@@ -152,3 +152,19 @@ def is_readable(text: str, words: list[str]) -> bool:
         return False
     known = sum(w in english() or w.rstrip("s") in english() or "'" in w or "-" in w for w in plain)
     return bool(plain) and 2 * known >= len(plain)
+
+
+_DOING = {  # as in "would you mind passing me the salt"
+    f"{stem}ing": verb
+    for verb, stem in {
+        **{v: v for v in ("pass", "hand", "pick", "fetch", "bring", "lend", "lift", "hold", "find", "reach")},
+        **{"give": "giv", "take": "tak", "move": "mov", "place": "plac", "slide": "slid"},
+        **{"get": "gett", "grab": "grabb", "put": "putt", "set": "sett"},
+    }.items()
+}
+_MIND = re.compile(rf"^(?P<before>.{{0,30}}?)\b(?:(?:would|do) you )?mind (?P<doing>{'|'.join(_DOING)})\b")
+
+
+def asked_plainly(lower: str) -> str:
+    """ "Would you mind passing me the salt" -> "pass me the salt"."""
+    return _MIND.sub(lambda m: f"{m['before']}{_DOING[m['doing']]}", lower)
