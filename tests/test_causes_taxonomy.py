@@ -16,6 +16,7 @@ MASK = {"px": 900, "iou": 0.3, "object_right": True, "same_category": True, "pre
     ("cause", "failure", "measures", "code"),
     [
         ("language", "verify.x", {"category_right": False}, "language.misread_function"),
+        ("language", None, {"category_right": True, "motion_right": False}, "language.misread_function"),
         ("language", None, {"category_right": True, "part_right": False}, "language.misread_part"),
         ("language", None, {"category_right": True, "part_right": True}, "language.misread_attribute"),
         ("language", None, {"outcome": "needs_clarification"}, "language.needless_question"),

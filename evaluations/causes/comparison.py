@@ -118,9 +118,8 @@ class Judge:
             return Finding("language", False, measures=measures)
         query: FunctionalQuery = run.store.get("query")
         measures |= self._fit(query)
-        return Finding(
-            "language", all(measures[f"{name}_right"] for name in ("category", "colour", "part")), measures=measures
-        )
+        right = all(measures[f"{name}_right"] for name in ("category", "colour", "part", "motion"))
+        return Finding("language", right, measures=measures)
 
     def _fit(self, query: FunctionalQuery) -> dict[str, bool]:
         gold = self.truth.gold
@@ -136,6 +135,7 @@ class Judge:
             "category_right": category_right,
             "colour_right": colour_right or not category_right,
             "part_right": part_right,
+            "motion_right": not self.truth.is_nowhere(query.destination),
         }
 
     def depth(self, run: Run) -> Finding:

@@ -55,7 +55,7 @@ def _language(failure_code: str, measures: Measures) -> str:
             return "language.refused"
     if failure_code.startswith("language."):
         return failure_code
-    if not measures.get("category_right", True):
+    if not (measures.get("category_right", True) and measures.get("motion_right", True)):
         return "language.misread_function"
     return "language.misread_attribute" if measures.get("part_right", True) else "language.misread_part"
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.core.geometry import Array, invert, rigid
-from affordagent.core.types import Candidate, FunctionalQuery, Mask
+from affordagent.core.types import Candidate, Destination, FunctionalQuery, Mask
 from affordagent.robot.sim.bodies import geom_parts
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.judge import Gold
 from affordagent.robot.sim.render import Renderer, camera_of
 from affordagent.robot.sim.scene import PlacedObject, Scene
+from affordagent.tools.delivery import TABLE
 from affordagent.tools.vocabulary import LEAST_CANDIDATE
 
 Expected = Literal["grasp", "ask", "refuse"]
@@ -92,6 +93,15 @@ class Truth:
         right = [thing for thing in meant if self.gold is not None and thing.name in self.gold.objects]
         return next(iter(right or meant), None)
 
+    def is_nowhere(self, there: Destination | None) -> bool:
+        """Is it a destination that the scene does not hold? "Slide it to the plate" says what a spatula is for where no
+        plate is: the gold is to be taken, not put anywhere."""
+        if there is None or there.words == TABLE:
+            return False
+        names = {o.category for o in self.scene.objects}
+        heads = {name.split()[-1] for name in names}
+        return there.category not in names and there.words.split()[-1] not in heads
+
     def query_for(self, given: FunctionalQuery, intent_if_none: Literal["pick"] = "pick") -> FunctionalQuery:
         """The query that the command should have led to: the gold thing and part by their names, the rest as given."""
         assert self.gold is not None
@@ -99,8 +109,10 @@ class Truth:
         part = self.gold.part or (None if thing.obj.part == "body" else thing.obj.part)
         alike = [other for other in self.scene.objects if other.category == thing.category]
         others = [other for other in alike if other.name not in self.gold.objects]
+        nowhere = self.is_nowhere(given.destination)
         changes = {
-            "intent": given.intent if given.wants_motion else intent_if_none,
+            "intent": given.intent if given.wants_motion and not nowhere else intent_if_none,
+            "destination": None if nowhere else given.destination,
             "category": thing.category,
             "object_words": thing.category,
             "candidates": [Candidate(name=thing.category, score=1.0, known=True)],
