@@ -209,13 +209,15 @@ def _sensed(bench: Workbench) -> tuple[Verdict, str]:
     from affordagent.tools.outcome import Looks, doubted, readings_of, unless_unsure, verify_outcome
 
     assert bench.arm is not None  # without an arm the run ended as "planned"
+    frame, table, cloud, part = (bench.store.get(name) for name in ("frame", "table", "cloud", "part_mask"))
     after, blind = None, ""
     try:
         after = bench.cell.look_again()
+        if after.stamp_s <= frame.stamp_s:
+            raise StageFailure("verify", "camera.stale", "the camera gave the picture from before the motion again")
         bench.store.put("after", after)
     except StageFailure as failure:  # the hand and the joints can still be asked
-        blind = f"{failure.code}: {failure.message}"
-    frame, table, cloud, part = (bench.store.get(name) for name in ("frame", "table", "cloud", "part_mask"))
+        after, blind = None, f"{failure.code}: {failure.message}"
     looks = None if after is None else Looks(frame, after, table, part.object_mask, cloud)
     readings = readings_of(read_motions(bench.store.folder / MOTIONS_FILE), bench.arm.read())
     verdict = verify_outcome(bench.store.get("plan"), readings, looks, ArmKinematics(bench.arm_model))

@@ -20,7 +20,7 @@ from affordagent.robot.kinematics import ArmKinematics
 from affordagent.robot.limits import MotionLimits
 from affordagent.tools.motion.collision import CollisionWorld, Hit, start_in_collision
 from affordagent.tools.motion.planner import SPARE_M, plan_path
-from affordagent.tools.motion.points import PointSet, solid
+from affordagent.tools.motion.points import solid
 from affordagent.tools.motion.straight import No, blocked, straight_line
 from affordagent.tools.motion.trajectory import cartesian_motion, joint_motion, reverse
 
@@ -88,7 +88,8 @@ def plan_contact(
     """
     kinematics = ArmKinematics(arm)
     start_q = np.asarray(start_q, float)
-    world = CollisionWorld(kinematics, limits, cloud.obstacles, cloud.object, cloud.table_z_m, start_q, SPARE_M)
+    others = _crowded(cloud.obstacles)
+    world = CollisionWorld(kinematics, limits, others, cloud.object, cloud.table_z_m, start_q, SPARE_M)
     hit = world.hit(start_q, goal.opening_m)
     if hit is not None:
         raise start_in_collision(hit, start_q, limits)
@@ -120,7 +121,7 @@ def _check_way(world: CollisionWorld, goal: ContactGoal, table_z_m: float) -> No
     if not len(goal.pushed):
         return
     points = solid(goal.pushed, table_z_m)
-    others = _crowded(world.lifting().obstacles.points)  # without what its mask left out of it
+    others = world.lifting().obstacles  # without what its mask left out of it
     radii = np.full(len(points), world.limits.obstacle_clearance_m)
     direction = goal.stroke_m / np.linalg.norm(goal.stroke_m)
     length_m = float(np.linalg.norm(goal.stroke_m)) - goal.free_m
@@ -134,13 +135,13 @@ def _check_way(world: CollisionWorld, goal: ContactGoal, table_z_m: float) -> No
             )
 
 
-def _crowded(points: Array) -> PointSet:
+def _crowded(points: Array) -> Array:
     """Without single points (N, 3) of depth noise: a few millimetres high, they stand in nobody's way."""
     if not len(points):
-        return PointSet(points)
+        return points
     tree = cKDTree(points)
     near = tree.query_ball_point(points, _NEIGHBOUR_M, return_length=True)
-    return PointSet(points[near >= _NEIGHBOURS])
+    return points[near >= _NEIGHBOURS]
 
 
 def _postures(goal: ContactGoal, kinematics: ArmKinematics, start_q: Array) -> list[tuple[Array, Array]]:
