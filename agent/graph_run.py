@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affordagent.agent.results import fields_of
@@ -17,6 +18,7 @@ from affordagent.graphs.state import GraspState, Workbench
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.sqlite import SqliteSaver
     from langgraph.graph.state import CompiledStateGraph
 
 CHECKPOINTS_FILE = "checkpoints.sqlite"  # in the run folder
@@ -75,15 +77,22 @@ class GraphRun:
 
 
 @contextmanager
-def open_graph(bench: Workbench, thread: str) -> Iterator[GraphRun]:
-    """The graph over `bench`, its checkpoints in the run folder under the name `thread`.
-
-    A checkpoint is on the disk before the next stage begins. Only JSON's own types and LangGraph's are read back: no
-    pickles, and no class that a changed file may name.
-    """
+def open_checkpoints(file: Path) -> Iterator[SqliteSaver]:
+    """LangGraph's checkpoints in a SQLite file. Only JSON's own types and LangGraph's are read back: no pickles, and no
+    class that a changed file may name."""
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.sqlite import SqliteSaver
 
+    with closing(sqlite3.connect(file, check_same_thread=False)) as database:
+        yield SqliteSaver(database, serde=JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None))
+
+
+@contextmanager
+def open_graph(bench: Workbench, thread: str) -> Iterator[GraphRun]:
+    """The graph over `bench`, its checkpoints in the run folder under the name `thread`.
+
+    A checkpoint is on the disk before the next stage begins.
+    """
     from affordagent.graphs.grasp import build
 
     arm = bench.arm
@@ -95,9 +104,8 @@ def open_graph(bench: Workbench, thread: str) -> Iterator[GraphRun]:
 
         watched = replace(bench, on_stage=on_stage, stopped=lambda: signals.fired)
         bench.store.folder.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(bench.store.folder / CHECKPOINTS_FILE, check_same_thread=False)) as database:
-            serializer = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
-            graph = build(watched, SqliteSaver(database, serde=serializer))
+        with open_checkpoints(bench.store.folder / CHECKPOINTS_FILE) as saver:
+            graph = build(watched, saver)
             yield GraphRun(watched, graph, {"configurable": {"thread_id": thread}}, signals)
 
 

@@ -11,6 +11,7 @@ from affordagent.core.errors import StageFailure
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import Delivery, GraspPlan
 from affordagent.graphs.delivering import check_can_feel, delivery_goal, said, slow_near_person
+from affordagent.graphs.moving import check_motions, delivery_paths
 from affordagent.graphs.state import Done, GraspState, Workbench
 from affordagent.robot.gripper import NOTHING_HELD_M
 from affordagent.robot.interface import ArmState
@@ -47,7 +48,7 @@ def plan_held(bench: Workbench, state: GraspState) -> Done:
     if there.kind == "hand_over":
         there = slow_near_person(there, bench.hand_over.speed_m_s, bench.arm_model)
     chosen = replace(taken, delivery=there)
-    _check_motions(bench, there, taken.grasp.width_m)
+    check_motions(bench.arm, delivery_paths(there, taken.grasp.width_m))
     bench.store.put("plan", chosen)
     evidence: dict[str, Any] = {
         "delivery": {"kind": there.kind, "T_base_tcp": np.round(there.T_base_tcp, 4).tolist()},
@@ -77,15 +78,3 @@ def _still_holding(state: ArmState, taken: GraspPlan) -> ArmState:
             width_m=state.gripper_width_m,
         )
     return state
-
-
-def _check_motions(bench: Workbench, there: Delivery, width_m: float) -> None:
-    """Before a person is asked: would the safety layer let all motions through?"""
-    assert bench.arm is not None
-    paths = [("carry", there.carry, width_m), ("back_off", there.retreat, there.opening_m)]
-    if there.lower is not None:
-        paths.append(("lower", there.lower, width_m))
-    for phase, path, opening_m in paths:
-        violation = bench.arm.check(path, opening_m)
-        if violation is not None:
-            raise StageFailure("plan", violation.code, f"{phase} would not be sent: {violation.message}", phase=phase)

@@ -11,7 +11,7 @@ from langgraph.types import interrupt
 
 from affordagent.core.errors import AffordAgentError, Refused, StageFailure
 from affordagent.core.geometry import Array
-from affordagent.core.types import DeliveryGoal, GraspPlan, GraspSet, JointTrajectory, Verdict
+from affordagent.core.types import Delivery, DeliveryGoal, GraspPlan, GraspSet, JointTrajectory, Verdict
 from affordagent.graphs.delivering import check_can_feel, delivery_goal, said, slow_near_person
 from affordagent.graphs.stages import held_after_all
 from affordagent.graphs.state import Done, GraspState, Workbench
@@ -38,7 +38,7 @@ def plan(bench: Workbench, state: GraspState) -> Done:
         there = slow_near_person(there, bench.hand_over.speed_m_s, bench.arm_model)
         chosen = replace(chosen, delivery=there)
     if bench.arm is not None:
-        _check_motions(bench.arm, chosen)
+        check_motions(bench.arm, _paths(chosen))
     bench.store.put("plan", chosen)
     duration_s = sum(path.duration_s for _, path, _ in _paths(chosen))
     message = f"grasp {chosen.grasp_index + 1} of {len(grasps)}, {duration_s:.1f} s of motion"
@@ -102,9 +102,9 @@ def _empty_handed(state: ArmState) -> ArmState:
     return state
 
 
-def _check_motions(arm: SafeArm, plan: GraspPlan) -> None:
-    """Before a person is asked: would the safety layer let all motions through?"""
-    for phase, path, opening_m in _paths(plan):
+def check_motions(arm: SafeArm, paths: list[tuple[str, JointTrajectory, float]]) -> None:
+    """Before a person is asked: would the safety layer let all motions through? paths: as of `_paths`."""
+    for phase, path, opening_m in paths:
         violation = arm.check(path, opening_m)
         if violation is not None:
             raise StageFailure("plan", violation.code, f"{phase} would not be sent: {violation.message}", phase=phase)
@@ -118,10 +118,13 @@ def _paths(plan: GraspPlan) -> list[tuple[str, JointTrajectory, float]]:
         ("approach", plan.approach, plan.opening_m),
         ("lift", plan.lift, width_m),
     ]
-    if there is not None:
-        lower = [] if there.lower is None else [("lower", there.lower, width_m)]
-        paths += [("carry", there.carry, width_m), *lower, ("back_off", there.retreat, there.opening_m)]
-    return paths
+    return paths if there is None else paths + delivery_paths(there, width_m)
+
+
+def delivery_paths(there: Delivery, width_m: float) -> list[tuple[str, JointTrajectory, float]]:
+    """The same of what follows the lift. width_m: of what is held."""
+    lower = [] if there.lower is None else [("lower", there.lower, width_m)]
+    return [("carry", there.carry, width_m), *lower, ("back_off", there.retreat, there.opening_m)]
 
 
 def confirm(bench: Workbench, state: GraspState) -> Done:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from affordagent.agent.graph_run import open_checkpoints
 from affordagent.agent.results import RunResult
 from affordagent.agent.session import Session, run_folder
 from affordagent.agent.talk.reading import after_no, is_no, is_yes, read_turn
@@ -65,13 +65,9 @@ class Conversation:
 
     def say(self, text: str) -> TalkState:
         """Carry out a turn: the talk's state after it. Nothing is raised for what goes wrong in a stage."""
-        from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-        from langgraph.checkpoint.sqlite import SqliteSaver
-
         self.root.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self.root / TALKS_FILE, check_same_thread=False)) as database:
-            serializer = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
-            graph = build(self, SqliteSaver(database, serde=serializer))
+        with open_checkpoints(self.root / TALKS_FILE) as saver:
+            graph = build(self, saver)
             config: Any = {"configurable": {"thread_id": self.thread}, "recursion_limit": NEXT_LIMIT}
             state = graph.invoke({"text": text, "turns": [{"who": "person", "text": text, "run": None}]}, config)
             return TalkState(**state)  # type: ignore[typeddict-item]
@@ -262,15 +258,11 @@ def read_talk(root: Path, thread: str) -> list[dict[str, Any]]:
     Raises:
         AffordAgentError: the file is no talks file.
     """
-    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-    from langgraph.checkpoint.sqlite import SqliteSaver
-
     file = root / TALKS_FILE
     if not file.is_file():
         return []
     try:
-        with closing(sqlite3.connect(file, check_same_thread=False)) as database:
-            saver = SqliteSaver(database, serde=JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None))
+        with open_checkpoints(file) as saver:
             found = saver.get_tuple({"configurable": {"thread_id": thread}})
     except sqlite3.DatabaseError as error:
         raise AffordAgentError(f"{file} holds no talks ({error}): move it away") from error
