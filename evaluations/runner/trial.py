@@ -88,7 +88,7 @@ class Trial(BaseModel):
         words = (self.command_id, *where, self.setting, *([f"r{self.repeat}"] * bool(self.repeat)))
         readable = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words)
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:10]
-        return f"{readable[:100]}-{digest}"
+        return f"{readable[:100]}-{digest}".lstrip(".-")  # no hidden file, and no option of a command
 
     @property
     def run_settings(self) -> Settings:
