@@ -7,7 +7,6 @@ import json
 
 import pytest
 from fake_affordance_set import write_fake_set
-from tiny_vlm import write_tiny_vlm
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.evaluations import bench, bench_grasping
@@ -16,6 +15,7 @@ from affordagent.evaluations.bench_grasping import projection
 from affordagent.evaluations.bench_query import GROUNDING, measure
 from affordagent.evaluations.figures import Bench, Figure
 from affordagent.finetune.mini_train import CONFIGS
+from affordagent.finetune.vlm.tiny import write_tiny_vlm
 
 
 @pytest.fixture(scope="module")

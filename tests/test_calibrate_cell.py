@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from board_camera import NOMINAL_Q, T_MOUNT_CAMERA, BoardCamera, board_in_camera, joints
 from scipy.optimize import least_squares
 
 from affordagent.agent.cli import main
@@ -23,6 +22,7 @@ from affordagent.core.geometry import Array, invert, rotation_angle, transform_p
 from affordagent.core.run_store import write_frame
 from affordagent.robot.arms import flange_pose
 from affordagent.robot.calibration.board import Board
+from affordagent.robot.calibration.drawn import NOMINAL_Q, T_MOUNT_CAMERA, BoardCamera, board_in_camera, joints
 from affordagent.robot.calibration.file import load_calibration
 from affordagent.robot.emulator.process import Emulator, start_emulator
 

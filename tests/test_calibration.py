@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from board_camera import CAMERA, T_MOUNT_CAMERA, BoardCamera, board_in_camera, joints, views
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -21,6 +20,7 @@ from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import Array, invert, rigid, rotation_angle, transform_points
 from affordagent.robot.arms import flange_pose
 from affordagent.robot.calibration.board import Board, board_pose
+from affordagent.robot.calibration.drawn import CAMERA, T_MOUNT_CAMERA, BoardCamera, board_in_camera, joints, views
 from affordagent.robot.calibration.file import Calibration, CameraFacts, Residuals, load_calibration, versions
 from affordagent.robot.calibration.hand_eye import Kind, solve, solve_ax_xb
 from affordagent.robot.calibration.picture import save_picture

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from board_camera import CAMERA, T_MOUNT_CAMERA
 
 from affordagent.core.camera import CameraIntrinsics
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.run_store import write_frame
 from affordagent.core.types import RgbdFrame
 from affordagent.robot.arms import flange_pose
+from affordagent.robot.calibration.drawn import CAMERA, T_MOUNT_CAMERA
 from affordagent.robot.calibration.file import Calibration, CameraFacts, Residuals
 from affordagent.robot.cameras.camera import CallbackCamera, FilesCamera, fresh, open_camera
 from affordagent.robot.cameras.config import CameraConfig

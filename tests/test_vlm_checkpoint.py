@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_vlm import write_tiny_vlm
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from affordagent.agent.cli import main
@@ -25,6 +24,7 @@ from affordagent.finetune.vlm.checkpoint import (
 from affordagent.finetune.vlm.network import NetworkShape, SamShape
 from affordagent.finetune.vlm.precision import check_memory, memory_need
 from affordagent.finetune.vlm.predictor import VlmPredictor
+from affordagent.finetune.vlm.tiny import write_tiny_vlm
 from affordagent.finetune.vlm.weights import read_weights, weight_files, write_weights
 
 QUESTION = "What is the affordance map of hammer in this image?"

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_vlm import write_tiny_vlm
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.data.questions import AFFORDANCE, EXPLANATION, SEGMENTATION, SENTENCE
@@ -25,6 +24,7 @@ from affordagent.finetune.vlm.config import GROUP_RATES
 from affordagent.finetune.vlm.conversation import IGNORE, PREFIX
 from affordagent.finetune.vlm.mixture import Mixture
 from affordagent.finetune.vlm.pictures import clip_pixels, sam_pixels
+from affordagent.finetune.vlm.tiny import write_tiny_vlm
 from affordagent.finetune.vlm.tokens import Tokens
 
 SIZE = (60, 80)

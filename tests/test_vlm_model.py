@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_vlm import write_tiny_vlm
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.vlm import conversation
 from affordagent.finetune.vlm.pictures import clip_pixels, sam_pixels
 from affordagent.finetune.vlm.predictor import VlmPredictor
+from affordagent.finetune.vlm.tiny import write_tiny_vlm
 
 REFERENCE = Path(__file__).parents[1].parent / "shared" / "data" / "affordancevlm_tiny"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no reference outputs at {REFERENCE}")

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from tiny_vlm import write_tiny_vlm
 
 from affordagent.agent.cli import main
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.vlm.checkpoint import load_network, open_checkpoint
 from affordagent.finetune.vlm.start import put_together
+from affordagent.finetune.vlm.tiny import write_tiny_vlm
 from affordagent.finetune.vlm.weights import read_weights, write_weights
 
 SAM = "model.visual_model."

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_vlm import write_tiny_vlm
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.vlm import conversation
 from affordagent.finetune.vlm.pictures import clip_pixels, sam_pixels, sam_size
+from affordagent.finetune.vlm.tiny import write_tiny_vlm
 from affordagent.finetune.vlm.tokens import IMAGE_ID, Tokens
 
 REFERENCE = Path(__file__).parents[1].parent / "shared" / "data" / "affordancevlm_tiny"

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_vlm import write_tiny_vlm
 
 from affordagent.agent.cli import main
 from affordagent.core.errors import AffordAgentError
@@ -26,6 +25,7 @@ from affordagent.finetune.vlm.losses import training_losses
 from affordagent.finetune.vlm.mixture import Mixture
 from affordagent.finetune.vlm.predictor import VlmPredictor
 from affordagent.finetune.vlm.run_folder import WEIGHTS, RunFolder, read_position, read_trained
+from affordagent.finetune.vlm.tiny import write_tiny_vlm
 from affordagent.finetune.vlm.train import LOSSES, Task, train
 from affordagent.finetune.vlm.validate import drawn, rows_to_validate
 

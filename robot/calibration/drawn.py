@@ -1,4 +1,5 @@
-"""A camera that sees a ChArUco board on grey: what a real one would see from a known pose, for tests and the docs."""
+"""A camera that sees a drawn ChArUco board on grey: what a real one would see from a known pose. To try a calibration
+without a camera, and to hold it against the truth."""
 
 from __future__ import annotations
 
