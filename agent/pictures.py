@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -13,15 +13,35 @@ from PIL import Image
 
 from affordagent.core.geometry import Array, invert, transform_points
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import Grasp, GraspPlan, Mask, PartMask, RgbdFrame, TableScene
+from affordagent.core.types import (
+    Grasp,
+    GraspPlan,
+    GraspSet,
+    JointTrajectory,
+    Mask,
+    PartCloud,
+    PartMask,
+    RgbdFrame,
+    TableScene,
+)
 from affordagent.robot.arms import ArmName
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+RGB = tuple[int, int, int]
 PART_RGB, OBJECT_RGB, PROPOSAL_RGB, DESTINATION_RGB = (255, 0, 190), (40, 190, 90), (90, 140, 240), (250, 190, 30)
 FINGER_M, PALM_M = 0.045, 0.06  # drawn lengths: pads to palm, palm backwards
-CLOUD_POINTS, GRASPS_DRAWN = 15000, 20
+CLOUD_POINTS, GRASPS_DRAWN, PATH_POINTS = 15000, 20, 60  # the points of each phase of the path
+AXIS_M, AXIS_COLOURS = 0.1, ("rgb(200,60,50)", "rgb(50,150,60)", "rgb(60,90,200)")
+CHOSEN = "rgb(230,40,30)"
+PHASE_COLOURS = {
+    "way there": "rgb(170,170,180)",
+    "approach": "rgb(240,150,20)",
+    "lift": "rgb(150,90,200)",
+    "delivery": "rgb(20,150,140)",
+    "retreat": "rgb(120,100,80)",
+}
 VIEW_M = {"x": (0.05, 0.95), "y": (-0.5, 0.5), "z": (-0.05, 0.45)}  # the part of the base frame that is shown
 
 
@@ -35,16 +55,16 @@ def overlay(
         x0, y0, x1, y1 = (int(v) for v in proposal.box)
         cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), PROPOSAL_RGB, 1)
     if destination is not None:
-        _outline(picture, destination.object_mask, DESTINATION_RGB, 2)
+        draw_outline(picture, destination.object_mask, DESTINATION_RGB, 2)
     if part is not None:
         tint = np.array(PART_RGB, np.float32)
         picture[part.mask] = (0.45 * picture[part.mask] + 0.55 * tint).astype(np.uint8)
         for mask, colour in ((part.object_mask, OBJECT_RGB), (part.mask, PART_RGB)):
-            _outline(picture, mask, colour, 1)
+            draw_outline(picture, mask, colour, 1)
     return Image.fromarray(picture)
 
 
-def _outline(picture: NDArray[np.uint8], mask: Mask, colour: tuple[int, int, int], width: int) -> None:
+def draw_outline(picture: NDArray[np.uint8], mask: Mask, colour: RGB, width: int) -> None:
     outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outline, -1, colour, width)
 
@@ -63,33 +83,34 @@ def save_overlay(folder: Path) -> Path | None:
 
 
 def scene_3d(store: RunStore, arm: ArmName = "UR5e") -> go.Figure:
-    """Plotly figure of the coloured cloud in the base frame, the grasps, and the tcp's way to the chosen one."""
+    """Plotly figure in the base frame: the coloured cloud, the table's outline with the directions of the base's axes
+    in its corner, the chosen grasp, the others that were considered, and the tcp's way, a line for each phase."""
     import plotly.graph_objects as go
 
     frame: RgbdFrame = store.get("frame")
+    part: PartMask | None = store.readable("part_mask")
+    cloud: PartCloud | None = store.readable("cloud")
+    plan: GraspPlan | None = store.readable("plan")
+    found: tuple[GraspSet, Array] | None = store.readable("grasps")
     figure = go.Figure()
-    figure.add_trace(_cloud_trace(frame, store.get("part_mask").mask if store.has("part_mask") else None))
-    plan: GraspPlan | None = store.get("plan") if store.has("plan") else None
-    if store.has("grasps"):
-        grasps, _ = store.get("grasps")
-        chosen = plan.grasp_index if plan else -1
-        for i, grasp in enumerate(grasps[:GRASPS_DRAWN]):
-            if i != chosen:
-                figure.add_trace(_gripper_trace(grasp, grasp.width_m, "rgba(60,120,220,0.45)", 2, f"grasp {i + 1}"))
+    figure.add_trace(_cloud_trace(frame, None if part is None else part.mask))
+    figure.add_traces(_table_traces(0.0 if cloud is None else cloud.table_z_m))
+    if found is not None:
+        figure.add_trace(_others_trace(found[0][:GRASPS_DRAWN], plan))
     if plan is not None:
-        figure.add_trace(_gripper_trace(plan.grasp, plan.opening_m, "rgb(230,40,30)", 7, "chosen grasp"))
-        path = _tcp_path(plan, arm)
-        line = {"color": "rgb(240,150,20)", "width": 4}
-        figure.add_trace(go.Scatter3d(x=path[:, 0], y=path[:, 1], z=path[:, 2], mode="lines", line=line, name="path"))
+        figure.add_trace(_chosen_trace(plan))
+        figure.add_traces(_path_traces(plan, arm))
+    axes = {
+        f"{axis}axis": {"title": f"{axis} m", "range": bounds, "showbackground": False, "gridcolor": "rgb(228,230,235)"}
+        for axis, bounds in VIEW_M.items()
+    }
     figure.update_layout(
-        scene={
-            "aspectmode": "data",
-            **{f"{axis}axis": {"title": f"{axis} m", "range": bounds} for axis, bounds in VIEW_M.items()},
-        },
+        scene={"aspectmode": "data", **axes},
         scene_camera={"eye": {"x": 0.9, "y": -0.75, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.25}},
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         height=560,
-        showlegend=False,
+        legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "bgcolor": "rgba(255,255,255,0.6)"},
+        uirevision=store.folder.name,  # a figure that is replaced by a later one of the run stays as it was turned
     )
     return figure
 
@@ -107,20 +128,54 @@ def _cloud_trace(frame: RgbdFrame, part: np.ndarray | None) -> go.Scatter3d:
     if part is not None:
         colours[part[v[keep], u[keep]]] = PART_RGB
     css = [f"rgb({r},{g},{b})" for r, g, b in colours]
-    x, y, z = np.round(points[keep], 4).T
-    return go.Scatter3d(x=x, y=y, z=z, mode="markers", marker={"size": 2, "color": css}, hoverinfo="skip", name="cloud")
+    x, y, z = points[keep].astype(np.float32).T
+    marker = {"size": 2, "color": css}
+    return go.Scatter3d(x=x, y=y, z=z, mode="markers", marker=marker, hoverinfo="skip", name="cloud", showlegend=False)
 
 
-def _gripper_trace(grasp: Grasp, opening_m: float, colour: str, width: int, name: str) -> go.Scatter3d:
+def _line(points: Array, colour: str, width: float, name: str, **more: Any) -> go.Scatter3d:
+    """points: (N, 3) of the base frame; a row of NaN breaks the line."""
     import plotly.graph_objects as go
 
-    x, y, z = np.round(_fork(grasp, opening_m), 4).T
-    text = f"{name}: score {grasp.score:.2f}, width {1e3 * grasp.width_m:.0f} mm"
-    line = {"color": colour, "width": width}
-    return go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, name=name, text=text, hoverinfo="text")
+    x, y, z = points.astype(np.float32).T
+    look = {"mode": "lines", "line": {"color": colour, "width": width}, "hoverinfo": "name"}
+    return go.Scatter3d(x=x, y=y, z=z, name=name, **look | more)
 
 
-def _fork(grasp: Grasp, opening_m: float) -> Array:
+def _table_traces(table_z_m: float) -> list[go.Scatter3d]:
+    (x0, x1), (y0, y1) = VIEW_M["x"], VIEW_M["y"]
+    corners = np.array([(x, y, table_z_m) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0))])
+    traces = [_line(corners, "rgb(150,150,160)", 2, "table", hoverinfo="skip", showlegend=False)]
+    for name, colour, direction in zip("xyz", AXIS_COLOURS, np.eye(3), strict=True):
+        ends = corners[0] + np.outer([0, AXIS_M], direction)
+        label = {"text": ["", name], "mode": "lines+text", "textfont": {"color": colour}}
+        traces.append(_line(ends, colour, 4, f"base {name}", hoverinfo="skip", showlegend=False, **label))
+    return traces
+
+
+def _others_trace(grasps: GraspSet, plan: GraspPlan | None) -> go.Scatter3d:
+    """All but the chosen grasp as one broken line; what is said of each names why it was not taken, if it was tried."""
+    rejected = {} if plan is None else {row["grasp_index"]: row["code"] for row in plan.rejected}
+    points, said = [np.empty((0, 3))], []
+    for i, grasp in enumerate(grasps):
+        if plan is None or i != plan.grasp_index:
+            drawn = fork(grasp, grasp.width_m)
+            points += [drawn, np.full((1, 3), np.nan)]
+            text = _about(grasp, f"grasp {i + 1}") + (f", {rejected[i]}" if i in rejected else "")
+            said += [text] * (len(drawn) + 1)
+    return _line(np.concatenate(points), "rgba(60,120,220,0.3)", 2, "other grasps", text=said, hoverinfo="text")
+
+
+def _chosen_trace(plan: GraspPlan) -> go.Scatter3d:
+    text = _about(plan.grasp, "chosen grasp")
+    return _line(fork(plan.grasp, plan.opening_m), CHOSEN, 7, "chosen grasp", text=text, hoverinfo="text")
+
+
+def _about(grasp: Grasp, name: str) -> str:
+    return f"{name}: score {grasp.score:.2f}, width {1e3 * grasp.width_m:.0f} mm"
+
+
+def fork(grasp: Grasp, opening_m: float) -> Array:
     """(7, 3) the gripper as a line in the base frame: two fingers along z, the bar along y, the wrist behind."""
     half = max(opening_m, 0.005) / 2
     line = [[0, -half, 0.008], [0, -half, -FINGER_M], [0, 0, -FINGER_M], [0, 0, -FINGER_M - PALM_M]]
@@ -131,26 +186,44 @@ def _fork(grasp: Grasp, opening_m: float) -> Array:
 def grasps_on_image(frame: RgbdFrame, part: PartMask, grasps: Sequence[Grasp]) -> Image.Image:
     """The colour image with the part's mask and each grasp's gripper, open as wide as its contacts are apart: red where
     the score is low, green where it is high, the best on top."""
-    assert frame.T_base_camera is not None
     picture = np.asarray(overlay(frame, None, part)).copy()
-    T_camera_base = invert(frame.T_base_camera)
     for grasp in reversed(grasps):
-        pixels = frame.camera.project(transform_points(T_camera_base, _fork(grasp, grasp.width_m)))
-        points = np.round(8 * pixels).astype(np.int32)  # in eighths of a pixel
-        colour = tuple(int(255 * c) for c in (min(1.0, 2 - 2 * grasp.score), min(1.0, 2 * grasp.score), 0.1))
-        for rgb, width in (((0, 0, 0), 3), (colour, 1)):
-            cv2.polylines(picture, [points], False, rgb, width, cv2.LINE_AA, shift=3)
+        red, green = min(1.0, 2 - 2 * grasp.score), min(1.0, 2 * grasp.score)
+        draw_gripper(picture, frame, grasp, grasp.width_m, (int(255 * red), int(255 * green), 25), 1)
     return Image.fromarray(picture)
 
 
-def _tcp_path(plan: GraspPlan, arm: ArmName) -> Array:
-    """(N, 3) positions of the tcp along the whole motion, base frame."""
+def draw_gripper(
+    picture: NDArray[np.uint8], frame: RgbdFrame, grasp: Grasp, opening_m: float, colour: RGB, width_px: int
+) -> None:
+    """The gripper at a grasp, open so far, as the camera of `frame` would see it through all else, drawn into the
+    picture; nothing where a part of it would be behind the camera."""
+    assert frame.T_base_camera is not None
+    points = transform_points(invert(frame.T_base_camera), fork(grasp, opening_m))
+    if (points[:, 2] <= 0).any():
+        return
+    pixels = np.round(8 * frame.camera.project(points)).astype(np.int32)  # in eighths of a pixel
+    for rgb, width in (((0, 0, 0), width_px + 2), (colour, width_px)):
+        cv2.polylines(picture, [pixels], False, rgb, width, cv2.LINE_AA, shift=3)
+
+
+def _path_traces(plan: GraspPlan, arm: ArmName) -> list[go.Scatter3d]:
+    """The tcp's way in the base frame, phase by phase, each from where the last one ends."""
     from affordagent.robot.kinematics import chain_of
 
-    ways = [plan.to_pregrasp, plan.approach, plan.lift]
+    chain, traces, end = chain_of(arm), [], np.empty((0, 3))
+    for name, ways in _phases(plan).items():
+        joints = np.concatenate([way.positions for way in ways])
+        step = max(1, len(joints) // PATH_POINTS)
+        there = chain.tcp(chain.links(np.concatenate([joints[:-1:step], joints[-1:]])))[:, :3, 3]
+        traces.append(_line(np.concatenate([end, there]), PHASE_COLOURS[name], 4, name))
+        end = there[-1:]
+    return traces
+
+
+def _phases(plan: GraspPlan) -> dict[str, list[JointTrajectory]]:
+    phases = {"way there": [plan.to_pregrasp], "approach": [plan.approach], "lift": [plan.lift]}
     if (there := plan.delivery) is not None:
-        ways += [there.carry, *([] if there.lower is None else [there.lower]), there.retreat]
-    joints = np.concatenate([way.positions for way in ways])
-    step = max(1, len(joints) // 150)
-    chain = chain_of(arm)
-    return chain.tcp(chain.links(joints[::step]))[:, :3, 3]
+        phases["delivery"] = [there.carry, *([] if there.lower is None else [there.lower])]
+        phases["retreat"] = [there.retreat]
+    return phases

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -35,6 +36,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +62,8 @@ from affordagent.core.types import (
 
 EVENTS_FILE = "events.jsonl"
 DEPTH_UNIT_M = 1e-4  # uint16 pictures reach 6.5 m
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
+"""What reading a damaged file raises: no file, no JSON, no such field, no PNG, no npz."""
 
 
 @contextmanager
@@ -142,6 +146,14 @@ class RunStore:
                 raise AffordAgentError(f"{self.folder} holds no {_MARKER[name]}: the run ended before it was made")
             self._memory[name] = READERS[name](self.folder)
         return self._memory[name]
+
+    def readable(self, name: str) -> Any | None:
+        """The artefact `name`; None where it is missing, or cannot be read: for looking at a run that is under way, or
+        whose folder is damaged."""
+        try:
+            return self.get(name) if self.has(name) else None
+        except (AffordAgentError, *UNREADABLE):
+            return None
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

@@ -33,6 +33,6 @@ def test_the_report_shows_where_it_goes_and_why_better_grasps_were_not_taken(tmp
     assert box[yellow].mean() > 0.4  # the outline is drawn on the border of its mask
 
     plan = store.get("plan")
-    path = next(trace for trace in scene_3d(store).data if trace.name == "path")
+    path = next(trace for trace in scene_3d(store).data if trace.name == "delivery")
     way = np.c_[path.x, path.y, path.z]
     assert np.linalg.norm(way - plan.delivery.T_base_tcp[:3, 3], axis=1).min() < 0.02
