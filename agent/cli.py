@@ -17,8 +17,10 @@ from affordagent.agent import (
     cli_data,
     cli_emulator,
     cli_eval,
+    cli_explain,
     cli_grasps,
     cli_report,
+    cli_rerun,
     cli_robot,
     cli_run,
     cli_vlm,
@@ -54,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     graph.set_defaults(handler=_graph)
 
     groups = (cli_run, cli_report, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_commands, cli_data, cli_calibrate)
-    for group in (*groups, cli_chat, cli_emulator, cli_annotate):
+    for group in (*groups, cli_explain, cli_rerun, cli_chat, cli_emulator, cli_annotate):
         group.add(commands)
     return parser
 

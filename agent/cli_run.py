@@ -49,6 +49,7 @@ def add(commands: Any) -> None:
     run.add_argument("--language", help=LANGUAGE_HELP)
     run.add_argument("--speed", type=float, help="share of the settings' speed limits to move at, above 0, at most 1")
     run.add_argument("--dry-run", action="store_true", default=None, help="everything but motion: ends as planned")
+    run.add_argument("--rerun", action="store_true", default=None, help="write trace.rrd too (needs affordagent[rerun])")
     run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
     run.add_argument("--confirm", action="store_true", default=None, help="ask before simulated motion too")
     _add_common(run)
@@ -76,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     from affordagent.core.run_store import EVENTS_FILE
 
     tools = ("vlm", "vision_tower", "fallback", "grasps", "language")
-    names = ("cell", "scene", "seed", "noise", *tools, "confirm", "dry_run", "speed")
+    names = ("cell", "scene", "seed", "noise", *tools, "confirm", "dry_run", "speed", "rerun")
     settings = Settings.load(args.settings, **{name: getattr(args, name) for name in names})
     folder = args.out or run_folder(Path("runs"), args.text)
     if (folder / EVENTS_FILE).exists():
@@ -118,7 +119,10 @@ def _session(
 ) -> Iterator[tuple[Session, dict[str, Any]]]:
     """An open session, and what it calls while it runs a command, as keyword arguments."""
     from affordagent.agent.session import Session
+    from affordagent.agent.tracing import leaves_the_machine
 
+    for line in leaves_the_machine(settings):
+        console.print(line, style="yellow", markup=False)
     session = Session(settings, record=not args.no_report)
     with console.status("loading models, opening the cell") as status, session:
 
@@ -165,10 +169,14 @@ def _show(result: RunResult, args: argparse.Namespace) -> int:
     print(f"{result.outcome}: {(result.failure or result.stages[-1])['message']}")
     for step in steps_after(result.failure["code"]) if result.failure else ():
         print(f"  - {step}")
+    if result.failure:
+        print(f"what that means, and what helps: affordagent explain {result.failure['code']}")
     print(f"run folder: {result.run_dir}")
     report = result.run_dir / "report.html"
     if report.is_file():
         print(f"report: {report}")
+    if (trace := result.run_dir / "trace.rrd").is_file():
+        print(f"trace: {trace} (rerun {trace.name} shows it)")
     return result.exit_code
 
 

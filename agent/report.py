@@ -12,6 +12,7 @@ import jinja2
 
 from affordagent.agent.pictures import overlay, save_overlay, scene_3d
 from affordagent.core.errors import AffordAgentError
+from affordagent.core.failure_guide import guides
 from affordagent.core.run_store import RunStore
 from affordagent.robot.arms import ArmName
 from affordagent.robot.ur5.recovery import steps_after
@@ -34,12 +35,13 @@ def write_report(folder: Path) -> Path:
     page = _template().render(
         run=run,
         steps=steps_after(run["failure"]["code"]) if run["failure"] and _is_real(run["settings"]) else (),
+        guide=guides().get(run["failure"]["code"]) if run["failure"] else None,
         stages=stages,
         longest_s=max((s["duration_s"] for s in stages), default=1.0) or 1.0,
         total_s=sum(s["duration_s"] for s in stages),
         overlay=_data_uri(picture, "image/png"),
         video=_data_uri(folder / VIDEO, "video/mp4"),
-        view_3d=_view_3d(store, _arm(run["settings"])),
+        view_3d=_view_3d(store, arm_of(run["settings"])),
         part=_json(folder / "part_mask.json"),
         answers=_answers(store),
         decision=_decision(stages),
@@ -99,7 +101,7 @@ def _is_real(settings: dict[str, Any]) -> bool:
     return settings["cell"].startswith("ur5:")
 
 
-def _arm(settings: dict[str, Any]) -> ArmName:
+def arm_of(settings: dict[str, Any]) -> ArmName:
     """`Settings.arm_model`, of runs of older releases too, whose settings lack much."""
     return settings["ur5"]["model"] if _is_real(settings) else "UR5e"
 

@@ -14,7 +14,7 @@ class StageFailure(AffordAgentError):
 
     Attributes:
         stage: where it happened, one of `affordagent.core.types.STAGES`.
-        code: `group.code` of the failure taxonomy (docs/failures.md), e.g. "depth.hole".
+        code: `group.code` of the failure taxonomy (docs/troubleshooting.md), e.g. "depth.hole".
         evidence: small JSON-able facts that show why.
     """
 
