@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from affordagent.agent.graph_run import Ask, GraphRun, open_graph
 from affordagent.agent.results import RunResult, fields_of, result_of, versions, write_result
 from affordagent.agent.resume import abandon, read_run, refuse_after_a_crash, way_on
 from affordagent.agent.settings import Settings
+from affordagent.agent.tracing import check_tracing, trace
 from affordagent.core.errors import AffordAgentError, Refused, StageFailure
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, StageRecord
@@ -142,6 +143,7 @@ class Session:
 
     def __enter__(self) -> Session:
         kind, _, host = self.settings.cell.partition(":")
+        check_tracing(self.settings)
         with ExitStack() as opening:
             if kind == "ur5" and not self.settings.dry_run:
                 if self.settings.ur5.gripper == "none":
@@ -204,7 +206,7 @@ class Session:
         with open_graph(bench, folder.name) as run:
             self._running = run
             try:
-                return write_result(store, command, self.settings, run.carry_on(first, ask))
+                return self._ended(store, command, run.carry_on(first, ask))
             finally:
                 self._running = None
 
@@ -253,7 +255,12 @@ class Session:
                     raise
                 return abandon(left, failure, self.settings)
             store.event("resume", found=left.summary)
-            return write_result(store, left.command, self.settings, run.carry_on(first, ask))
+            return self._ended(store, left.command, run.carry_on(first, ask))
+
+    def _ended(self, store: RunStore, command: str, state: Mapping[str, Any]) -> RunResult:
+        result = write_result(store, command, self.settings, state)
+        trace(store.folder, self.settings)
+        return result
 
     def _picture(self) -> NDArray[np.uint8]:
         return self.cell.look().color

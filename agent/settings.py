@@ -76,6 +76,14 @@ class Settings(BaseModel):
     confirm: bool = Field(default=False, description="ask before simulated motion too; hardware always asks")
     dry_run: bool = Field(default=False, description="stop before the motion: everything but moving")
     speed: float = Field(default=1.0, gt=0, le=1, description="share of the limits' speeds to move at")
+    rerun: bool = Field(default=False, description="write trace.rrd, a Rerun recording, into each run folder")
+    otel: str | None = Field(
+        default=None,
+        min_length=1,
+        description="URL of an OpenTelemetry collector (OTLP over HTTP, e.g. http://127.0.0.1:4318) that is sent a "
+        "span of each run and stage: outcomes, codes, seconds; default: OTEL_EXPORTER_OTLP_ENDPOINT in the environment",
+    )
+    otel_words: bool = Field(default=False, description="send it the command and what the stages said too")
     limits: MotionLimits = Field(default_factory=MotionLimits)
     hand_over: HandOver = Field(default_factory=HandOver)
     ur5: Ur5Config = Field(default_factory=Ur5Config)
