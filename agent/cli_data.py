@@ -101,9 +101,9 @@ def _check(args: argparse.Namespace) -> int:
 
 def _stats(args: argparse.Namespace) -> int:
     from affordagent.finetune.data.summary import summarize
-    from affordagent.finetune.data.table import read_samples
+    from affordagent.finetune.data.table import iter_samples
 
-    summary = summarize(read_samples(args.file))
+    summary = summarize(iter_samples(args.file))
     if args.json:
         print(json.dumps(summary.as_json()))
     else:
@@ -115,10 +115,10 @@ def _entries(args: argparse.Namespace) -> Iterator[Entry]:
     """The entries of `--root`'s sets, or of the file."""
     from affordagent.finetune.data.entries import Entry
     from affordagent.finetune.data.sets import choose_sets, read_entries
-    from affordagent.finetune.data.table import read_samples
+    from affordagent.finetune.data.table import iter_samples
 
     if args.root is None:
-        rows = enumerate(read_samples(args.file), start=1)
+        rows = enumerate(iter_samples(args.file), start=1)
         yield from (Entry(f"{args.file.name}, row {i}", sample) for i, sample in rows)
         return
     for data_set in choose_sets(args.root, args.sets):

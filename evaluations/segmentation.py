@@ -32,8 +32,9 @@ from affordagent.evaluations.segmentation_task import ROWS, Model, Task, claim
 from affordagent.evaluations.segmenters import Generation, Segmenter, open_segmenter
 from affordagent.evaluations.statistics import rate
 from affordagent.evaluations.suites import SUITES
+from affordagent.finetune.data.rle import encode_rle
 from affordagent.finetune.data.schema import Sample
-from affordagent.finetune.data.table import encode_rle, load_ignored, load_image, load_mask
+from affordagent.finetune.data.table import load_ignored, load_image, load_mask
 from affordagent.tools.vlm import kind_of
 
 SUMMARY = "summary.json"

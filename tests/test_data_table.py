@@ -14,12 +14,15 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from affordagent.core.errors import AffordAgentError
+from affordagent.finetune.data.rle import encode_rle
 from affordagent.finetune.data.schema import KINDS, Sample
 from affordagent.finetune.data.table import (
     ARROW_SCHEMA,
-    encode_rle,
+    box_of_row,
+    iter_samples,
     load_image,
     load_mask,
+    load_object_mask,
     read_samples,
     write_parquet,
 )
@@ -215,3 +218,48 @@ def test_broken_run_lengths_are_refused_or_fit(counts):
         assert not fits
     else:
         assert mask.shape == (4, 5)
+
+
+def test_rows_of_the_annotation(folder):
+    """Rows without a mask yet: kept apart from training, with what is known of the whole thing."""
+    whole = encode_rle(np.ones((20, 30), bool))
+    waiting = Sample(str(folder / "a.png"), "", status="unlabelled", source_id="x/1", group="x", object_rle=whole,
+                     box="[1, 2, 9, 8.5]", provenance='{"episode": 3}', licence="CC-BY-4.0")  # fmt: skip
+    done = Sample(str(folder / "a.png"), "hi", mask=str(folder / "m.png"), tool="person", confidence=0.5)
+    file = folder / "s.parquet"
+    write_parquet([waiting, done], file)
+    assert read_samples(file) == [done]
+    assert read_samples(file, unlabelled=True) == list(iter_samples(file)) == [waiting, done]
+    assert box_of_row(waiting) == (1, 2, 9, 8.5)
+    assert load_object_mask(waiting, (20, 30)).all()
+    assert load_object_mask(done, (20, 30)) is None
+    with pytest.raises(AffordAgentError, match="is unlabelled"):
+        load_mask(waiting, (20, 30))
+    write_parquet([waiting], file)
+    with pytest.raises(AffordAgentError, match="no rows whose mask is known"):
+        read_samples(file)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"status": "soon"}, "'soon' is not known"),
+        ({"status": "unlabelled", "mask": "m.png"}, "unlabelled, but there is a mask"),
+        ({"object_mask": "m.png", "object_rle": '{"size": [1, 1], "counts": [1]}'}, "'object_rle': there is also"),
+        ({"object_label": 3}, "'object_label': 3 without"),
+        *(({"box": box}, "column 'box'") for box in ("[NaN, 0, 1, 1]", "[-1, 0, 1, 1]", "[5, 0, 5, 1]", "[1, 2, 3]",
+                                                     "{}", "x", "[0, 0, 1e999, 1]", "[" * 100_000)),
+        ({"confidence": 1.2}, "not between 0 and 1"),
+        ({"confidence": float("nan")}, "not between 0 and 1"),
+    ],
+)  # fmt: skip
+def test_odd_columns_are_refused(folder, fields, words):
+    with pytest.raises(AffordAgentError, match=words):
+        write_parquet([Sample("a.png", "hi", **fields)], folder / "s.parquet")
+
+
+def test_a_run_length_without_end_takes_no_time():
+    for counts in ("o" * 200_000, [1] * 10, [True, 599], [10**30], "\x00", "é" * 100):
+        row = Sample("a.png", "hi", mask_rle=json.dumps({"size": [20, 30], "counts": counts}))
+        with pytest.raises(AffordAgentError, match="do not add up to 600"):
+            load_mask(row, (20, 30))

@@ -9,8 +9,8 @@ import torch
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.data.questions import AFFORDANCE, EXPLANATION, SEGMENTATION, SENTENCE
+from affordagent.finetune.data.rle import encode_rle
 from affordagent.finetune.data.schema import Sample
-from affordagent.finetune.data.table import encode_rle
 from affordagent.finetune.vlm.answers import (
     ABSENT_ANSWERS,
     AFFORDANCE_ANSWERS,

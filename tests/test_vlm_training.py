@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from affordagent.agent.cli import main
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.overlap import overlap
+from affordagent.finetune.data.rle import encode_rle
 from affordagent.finetune.data.schema import Sample
-from affordagent.finetune.data.table import encode_rle, write_parquet
+from affordagent.finetune.data.table import write_parquet
 from affordagent.finetune.vlm import train_args
 from affordagent.finetune.vlm.checkpoint import load_network, open_checkpoint
 from affordagent.finetune.vlm.collate import TrainingExamples, collate

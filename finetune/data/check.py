@@ -16,7 +16,7 @@ from PIL import Image
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.data.entries import Entry
-from affordagent.finetune.data.table import PICTURE_ERRORS, load_mask, upright_size
+from affordagent.finetune.data.table import PICTURE_ERRORS, load_mask, load_object_mask, upright_size
 
 What = Literal["row", "image", "mask", "empty mask", "depth"]
 _PIECE = 512
@@ -88,6 +88,10 @@ def problems_of(entry: Entry) -> list[Problem]:
                 found.append(Problem(entry.where, "empty mask", f"{source} has no pixel{label} (image {sample.image})"))
         except AffordAgentError as error:
             found.append(Problem(entry.where, "mask", str(error)))
+    try:
+        load_object_mask(sample, size)
+    except AffordAgentError as error:
+        found.append(Problem(entry.where, "mask", f"of the whole thing: {error}"))
     if sample.depth is not None:
         depth = picture_size(sample.depth)
         if isinstance(depth, str):

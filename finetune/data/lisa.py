@@ -36,8 +36,9 @@ from affordagent.finetune.data.questions import (
     SENTENCE_VAL,
     ask,
 )
+from affordagent.finetune.data.rle import encode_rle
 from affordagent.finetune.data.schema import Kind, Sample
-from affordagent.finetune.data.table import IGNORED_LABEL, PICTURE_ERRORS, encode_rle, load_labels, upright_size
+from affordagent.finetune.data.table import IGNORED_LABEL, PICTURE_ERRORS, load_labels, upright_size
 
 PACO = "vlpart/paco/annotations/paco_lvis_v1_train.json"
 PASCAL = "vlpart/pascal_part/train.json"

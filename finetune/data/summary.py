@@ -15,7 +15,8 @@ PAPER = {"images": 273_000, "categories": 180, "instructions": 26_000}  # Wu et 
 @dataclass(frozen=True)
 class Group:
     """Counts of the rows of one source, split and kind. images: distinct; categories: distinct, of things that are
-    there; instructions: rows with a purpose (easy, hard); negatives: rows without a mask where one could be."""
+    there; instructions: rows with a purpose (easy, hard); negatives: labelled rows without a mask where one could be;
+    unlabelled: rows whose mask nobody has made yet."""
 
     source: str
     split: str
@@ -25,6 +26,7 @@ class Group:
     categories: int
     instructions: int
     negatives: int
+    unlabelled: int
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ def _group(source: str, split: str, kind: str, samples: list[Sample]) -> Group:
         categories=len({s.category.lower() for s in samples if s.category is not None and not _is_negative(s)}),
         instructions=sum(s.kind in ("easy", "hard") for s in samples),
         negatives=sum(map(_is_negative, samples)),
+        unlabelled=sum(s.status == "unlabelled" for s in samples),
     )
 
 
 def _is_negative(sample: Sample) -> bool:
-    return sample.kind != "vqa" and sample.mask is None and sample.mask_rle is None
+    labelled = sample.status == "labelled"
+    return labelled and sample.kind != "vqa" and sample.mask is None and sample.mask_rle is None

@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask
-from affordagent.finetune.data.schema import KINDS, Sample
+from affordagent.finetune.data.rle import decode_rle, looks_like_rle
+from affordagent.finetune.data.schema import KINDS, STATUSES, Sample
 
-PATHS = ("image", "mask", "depth")
+PATHS = ("image", "mask", "depth", "object_mask")
 IGNORED_LABEL = 255
 EXIF_ORIENTATION, TURNED = 0x0112, 5
 # What Pillow raises for files that are missing, no picture, cut, broken inside, or absurdly large.
 PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-_TYPES = {"mask_label": pa.int64(), "depth_unit_m": pa.float64()}
+INTEGERS, FLOATS = ("mask_label", "object_label"), ("depth_unit_m", "confidence")
+_TYPES = dict.fromkeys(INTEGERS, pa.int64()) | dict.fromkeys(FLOATS, pa.float64())
 ARROW_SCHEMA = pa.schema([(f.name, _TYPES.get(f.name, pa.string())) for f in fields(Sample)])
 _DEFAULTS = {f.name: f.default for f in fields(Sample) if f.default is not MISSING}
 
 
-def read_samples(file: Path) -> list[Sample]:
+def read_samples(file: Path, unlabelled: bool = False) -> list[Sample]:
     """The rows of a Parquet or CSV file, with absolute paths; no picture is opened.
+
+    unlabelled: also those that nobody has made a mask for yet; without, they are left out.
 
     CSV: UTF-8, a header line, columns `image`, `text` and `mask` or `mask_rle`; the other columns of Sample are
     optional, an empty cell is None (or the column's default). Columns that Sample does not have are left out.
@@ -45,6 +49,15 @@ def read_samples(file: Path) -> list[Sample]:
     Raises:
         AffordAgentError: names the file, the row and the column, and what is wrong with it.
     """
+    samples = list(iter_samples(file, unlabelled))
+    if not samples:
+        which = "" if unlabelled else " whose mask is known; annotate those there are, or"
+        raise AffordAgentError(f"{file} has a header but no rows{which or ';'} add one row a question")
+    return samples
+
+
+def iter_samples(file: Path, unlabelled: bool = True) -> Iterator[Sample]:
+    """As `read_samples`, one by one and in the order of the file: Parquet of any size is read in pieces."""
     file = Path(file)
     if not file.is_file():
         raise AffordAgentError(f"{file} is not there; give a .parquet or .csv file")
@@ -56,10 +69,10 @@ def read_samples(file: Path) -> list[Sample]:
         raise AffordAgentError(f"{file}: '{file.suffix}' is not known; give a .parquet or .csv file")
     _check_header(file, header)
     folder = os.path.abspath(file.parent)
-    samples = [_sample(row, folder, f"{file}, {where}") for where, row in rows]
-    if not samples:
-        raise AffordAgentError(f"{file} has a header but no rows; add one row a question")
-    return samples
+    for where, row in rows:
+        sample = _sample(row, folder, f"{file}, {where}")
+        if unlabelled or sample.status == "labelled":
+            yield sample
 
 
 def write_parquet(samples: Iterable[Sample], file: Path) -> int:
@@ -113,11 +126,13 @@ def load_mask(sample: Sample, shape: Sequence[int]) -> Mask:
     Label pictures may have a palette (its indices count); in colour pictures what is not black is foreground.
 
     Raises:
-        AffordAgentError: the mask is missing, broken, or has another size than the picture.
+        AffordAgentError: the row is unlabelled, or the mask is missing, broken, or has another size than the picture.
     """
+    if sample.status == "unlabelled":
+        raise AffordAgentError(f"{sample.image} ('{sample.text}') is unlabelled: nobody has made its mask yet")
     height, width = int(shape[0]), int(shape[1])
     if sample.mask_rle is not None:
-        return _decode_rle(sample, (height, width))
+        return decode_rle(sample.mask_rle, (height, width), f"image {sample.image} ('{sample.text}')")
     if sample.mask is None:
         return np.zeros((height, width), bool)
     labels = _labels(sample)
@@ -129,6 +144,21 @@ def load_mask(sample: Sample, shape: Sequence[int]) -> Mask:
     if sample.mask_label is not None:
         return labels == sample.mask_label
     return (labels > 0) & ~_ignored(sample, labels)
+
+
+def load_object_mask(sample: Sample, shape: Sequence[int]) -> Mask | None:
+    """(H, W) bool of the whole thing, None where the row does not say; errors as of `load_mask`."""
+    if sample.object_mask is None and sample.object_rle is None:
+        return None
+    whole = replace(
+        sample,
+        mask=sample.object_mask,
+        mask_label=sample.object_label,
+        mask_rle=sample.object_rle,
+        kind="template",
+        status="labelled",
+    )
+    return load_mask(whole, shape)
 
 
 def load_ignored(sample: Sample, shape: Sequence[int]) -> Mask:
@@ -148,12 +178,6 @@ def _ignored(sample: Sample, labels: NDArray[Any]) -> Mask:
     out = labels == IGNORED_LABEL
     plain = sample.mask_label is None and not ((labels > 0) & ~out).any()
     return out & (sample.kind == "semantic" and not plain)
-
-
-def encode_rle(mask: Mask) -> str:
-    """(H, W) bool -> the JSON of a COCO run-length encoding, as `Sample.mask_rle` holds it."""
-    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return json.dumps({"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")})
 
 
 def load_labels(path: str) -> NDArray[Any]:
@@ -188,41 +212,6 @@ def _labels(sample: Sample) -> NDArray[Any]:
     colours = labels[..., :-1] if alpha else labels
     foreground = np.asarray(colours.any(axis=2))
     return (foreground & (labels[..., -1] > 0) if alpha else foreground).astype(np.uint8)
-
-
-def _decode_rle(sample: Sample, size: tuple[int, int]) -> Mask:
-    rle = json.loads(str(sample.mask_rle))
-    if tuple(rle["size"]) != size:
-        raise AffordAgentError(
-            f"mask_rle is {rle['size'][1]}x{rle['size'][0]}, image {sample.image} is {size[1]}x{size[0]}: "
-            "they must have one size"
-        )
-    runs = rle["counts"] if isinstance(rle["counts"], list) else _runs(rle["counts"])
-    if any(not isinstance(n, int) or n < 0 for n in runs) or sum(runs) != size[0] * size[1]:
-        raise AffordAgentError(
-            f"mask_rle of {sample.image} ('{sample.text}') is broken: its runs do not add up to {size[0] * size[1]} "
-            "pixels; write it with pycocotools.mask.encode"
-        )
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[1], size[0]).T
-
-
-def _runs(counts: str) -> list[int]:
-    """The run lengths of COCO's string: 5 bits a character, low ones first, each but the first two as a difference.
-
-    pycocotools has its own, but fills the mask of a string that is too short with what was in memory.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts:
-        bits = ord(character) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    return runs if shift == 0 else []
 
 
 def _why(path: str) -> str:
@@ -274,13 +263,23 @@ def _csv_rows(file: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]
 
 def _parquet_rows(file: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     try:
-        known = [n for n in pq.read_schema(file).names if n in ARROW_SCHEMA.names]
-        table = pq.read_table(file, columns=known)
+        source = pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
         raise AffordAgentError(f"{file} is not a Parquet file that can be read: {error}") from error
-    columns = [table[name].to_pylist() for name in known]
-    rows = ((f"row {i}", dict(zip(known, cells, strict=True))) for i, cells in enumerate(zip(*columns, strict=True), 1))
-    return known, rows
+    known = [n for n in source.schema_arrow.names if n in ARROW_SCHEMA.names]
+
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        number = 0
+        try:
+            with source:
+                for batch in source.iter_batches(20_000, columns=known):
+                    for cells in zip(*(batch[name].to_pylist() for name in known), strict=True):
+                        number += 1
+                        yield f"row {number}", dict(zip(known, cells, strict=True))
+        except (pa.ArrowException, OSError) as error:
+            raise AffordAgentError(f"{file} is not a Parquet file that can be read: {error}") from error
+
+    return known, rows()
 
 
 def _check_header(file: Path, header: list[str]) -> None:
@@ -301,13 +300,13 @@ def _check_header(file: Path, header: list[str]) -> None:
 
 def _sample(row: dict[str, Any], folder: str, where: str) -> Sample:
     given = {name: row[name] for name in ARROW_SCHEMA.names if row.get(name) is not None}
-    for name in ("image", "text"):
+    needed = ("image",) if given.get("status") == "unlabelled" else ("image", "text")
+    for name in needed:
         if not given.get(name):
             raise AffordAgentError(f"{where}, column '{name}': empty; every row needs its {name}")
-    if "mask_label" in given:
-        given["mask_label"] = _number(given["mask_label"], int, where, "mask_label")
-    if "depth_unit_m" in given:
-        given["depth_unit_m"] = _number(given["depth_unit_m"], float, where, "depth_unit_m")
+    given.setdefault("text", "")
+    for names, kind in ((INTEGERS, int), (FLOATS, float)):
+        given |= {name: _number(given[name], kind, where, name) for name in names if name in given}
     for name in PATHS:
         if name in given:
             given[name] = os.path.normpath(os.path.join(folder, given[name]))
@@ -330,23 +329,37 @@ def _number(value: Any, kind: type[int] | type[float], where: str, column: str) 
 def _check(sample: Sample, where: str) -> None:
     if sample.kind not in KINDS:
         raise AffordAgentError(f"{where}, column 'kind': '{sample.kind}' is not known; one of {', '.join(KINDS)}")
-    if sample.mask is not None and sample.mask_rle is not None:
-        raise AffordAgentError(f"{where}, column 'mask_rle': there is also a mask file; give one of the two")
-    if sample.mask_label is not None and sample.mask is None:
-        raise AffordAgentError(f"{where}, column 'mask_label': {sample.mask_label} without a mask file")
-    if sample.mask_rle is not None and not _looks_like_rle(sample.mask_rle):
+    if sample.status not in STATUSES:
+        known = ", ".join(STATUSES)
+        raise AffordAgentError(f"{where}, column 'status': '{sample.status}' is not known; one of {known}")
+    if sample.status == "unlabelled" and (sample.mask is not None or sample.mask_rle is not None):
+        raise AffordAgentError(f"{where}, column 'status': unlabelled, but there is a mask; a row has one or the other")
+    _check_mask(where, "mask", sample.mask, sample.mask_label, sample.mask_rle)
+    _check_mask(where, "object_mask", sample.object_mask, sample.object_label, sample.object_rle)
+    if sample.box is not None and box_of_row(sample) is None:
+        limits = "[x0, y0, x1, y1] with 0 <= x0 < x1, 0 <= y0 < y1"
+        raise AffordAgentError(f"{where}, column 'box': '{sample.box[:80]}' is not {limits}")
+    if sample.confidence is not None and not 0 <= sample.confidence <= 1:
+        raise AffordAgentError(f"{where}, column 'confidence': {sample.confidence} is not between 0 and 1")
+
+
+def _check_mask(where: str, name: str, mask: str | None, label: int | None, rle: str | None) -> None:
+    of = {"mask": ("mask_label", "mask_rle"), "object_mask": ("object_label", "object_rle")}[name]
+    if mask is not None and rle is not None:
+        raise AffordAgentError(f"{where}, column '{of[1]}': there is also a mask file; give one of the two")
+    if label is not None and mask is None:
+        raise AffordAgentError(f"{where}, column '{of[0]}': {label} without a mask file")
+    if rle is not None and not looks_like_rle(rle):
         raise AffordAgentError(
-            f"{where}, column 'mask_rle': not a COCO run-length encoding as JSON, "
+            f"{where}, column '{of[1]}': not a COCO run-length encoding as JSON, "
             'e.g. {"size": [480, 640], "counts": "..."}'
         )
 
 
-def _looks_like_rle(text: str) -> bool:
+def box_of_row(sample: Sample) -> tuple[float, float, float, float] | None:
+    """x0, y0, x1, y1 in pixels, of a positive size; None where the row has no such box."""
     try:
-        rle = json.loads(text)
-    except ValueError:
-        return False
-    if not isinstance(rle, dict) or not isinstance(rle.get("counts"), str | list):
-        return False
-    size = rle.get("size")
-    return isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+        x0, y0, x1, y1 = (float(n) for n in json.loads(sample.box or "[]"))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return (x0, y0, x1, y1) if 0 <= x0 < x1 < math.inf and 0 <= y0 < y1 < math.inf else None
