@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from affordagent.core.errors import StageFailure
+from affordagent.core.failure_guide import guide
 from affordagent.core.geometry import Array
 from affordagent.robot.ur5.dashboard import Dashboard
 from affordagent.robot.ur5.state import PROTECTIVE, UrState, fault_of
@@ -43,85 +44,30 @@ class Diagnosis:
         return StageFailure("execute", self.code, f"{self.what}. {self.safe}", steps=list(self.steps), **evidence)
 
 
-_AGAIN = "Give the command again: it looks and plans anew from where the arm is"
 _STANDS = "The arm stands with its motors on; it does not move by itself."
 _BRAKED = "The brakes hold the arm; what the gripper held it may still hold."
-_GUIDE: dict[str, tuple[str, str, tuple[str, ...], bool]] = {
+_WHAT: dict[str, tuple[str, str, bool]] = {  # what happened, is it safe, may it be mended without a person
     "execution.protective_stop": (
         "The arm is in a protective stop: it met something, was pushed, or was asked for more than its joints can do",
         _STANDS,
-        (
-            "Look whether somebody or something touches the arm, and free it; when it is clamped, use the pendant's "
-            "freedrive",
-            "Unlock it, 5 s after the stop at the earliest: `affordagent recover`, or the pendant's 'Enable Robot'",
-            _AGAIN,
-        ),
         True,
     ),
-    "execution.emergency_stop": (
-        "An emergency stop is pressed",
-        _BRAKED,
-        (
-            "Find out who pressed it and why, and make the place safe",
-            "Turn the red button until it springs out",
-            "`affordagent recover` switches the arm on and releases the brakes, asking before each",
-        ),
-        False,
-    ),
-    "execution.safeguard_stop": (
-        "A safeguard holds the arm: a gate, a light curtain or a scanner",
-        _STANDS,
-        ("Leave the guarded space and close the gate", "Press the safeguard's reset, where there is one", _AGAIN),
-        False,
-    ),
-    "execution.safety_fault": (
-        "The controller reports a safety violation or fault",
-        _BRAKED,
-        (
-            "Read the message on the pendant (Log) and mend its cause; from safety mode RECOVERY, move the arm back "
-            "inside its limits with freedrive",
-            "`affordagent recover` restarts the safety system and switches the arm on, asking before each",
-            "A fault that comes back is for the robot's integrator",
-        ),
-        False,
-    ),
-    "execution.power_off": (
-        "The arm is off or its brakes are not released",
-        _BRAKED,
-        ("Make sure that nobody is near the arm", "`affordagent recover` switches it on, asking before each step"),
-        False,
-    ),
+    "execution.emergency_stop": ("An emergency stop is pressed", _BRAKED, False),
+    "execution.safeguard_stop": ("A safeguard holds the arm: a gate, a light curtain or a scanner", _STANDS, False),
+    "execution.safety_fault": ("The controller reports a safety violation or fault", _BRAKED, False),
+    "execution.power_off": ("The arm is off or its brakes are not released", _BRAKED, False),
     "execution.local_control": (
         "The pendant has the arm: it is in local control and takes no program from the network",
         "The arm does what the pendant says.",
-        ("Switch to 'Remote Control' at the upper right corner of the pendant", _AGAIN),
         False,
     ),
-    "execution.program": (
-        "Our control program does not run on the controller",
-        _STANDS,
-        ("End other programs on the pendant", _AGAIN),
-        True,
-    ),
+    "execution.program": ("Our control program does not run on the controller", _STANDS, True),
     "execution.comms": (
         "The controller is not heard of",
         "It stops the arm by itself when our link ends, but nobody here can see that: look at the arm.",
-        (
-            "Check that the controller is on, the cable, and the address: `ping HOST`",
-            "Check that RTDE, the dashboard server and the real-time client are enabled (Settings, Security, Services)",
-            "`affordagent arm` shows whether it answers again",
-        ),
         False,
     ),
-    "execution.gripper": (
-        "The gripper has a fault",
-        "The arm stands; what the gripper held may fall.",
-        (
-            "Free the fingers; or, when it does not answer, check its cable and that Robotiq's URCap is installed",
-            "`affordagent recover` activates the gripper, asking before; it closes and opens then",
-        ),
-        False,
-    ),
+    "execution.gripper": ("The gripper has a fault", "The arm stands; what the gripper held may fall.", False),
 }
 _SAFETY_CODES = {  # the dashboard's `safetymode`
     "PROTECTIVE_STOP": "execution.protective_stop",
@@ -140,13 +86,13 @@ def diagnose(code: str, detail: str = "") -> Diagnosis:
     Raises:
         KeyError: no code of the arm's.
     """
-    what, safe, steps, automatic = _GUIDE[code]
-    return Diagnosis(code, f"{what} ({detail})" if detail else what, safe, steps, automatic)
+    what, safe, automatic = _WHAT[code]
+    return Diagnosis(code, f"{what} ({detail})" if detail else what, safe, guide(code).mends, automatic)
 
 
 def steps_after(code: str) -> tuple[str, ...]:
     """What a person does after a run that ended with this code; () where the arm needs nobody."""
-    return _GUIDE[code][2] if code in _GUIDE else ()
+    return guide(code).mends if code in _WHAT else ()
 
 
 @dataclass(frozen=True)
