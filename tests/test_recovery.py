@@ -81,7 +81,7 @@ def test_every_diagnosis_says_what_is_it_safe_and_what_to_do(code):
     assert diagnosis.what.endswith("(detail 7)")
     assert diagnosis.safe.endswith(".")
     assert diagnosis.steps == steps_after(diagnosis.code)
-    assert not any(step.endswith(".") for step in diagnosis.steps)
+    assert all(step.endswith(".") for step in diagnosis.steps)
     assert diagnosis.automatic == (code in ("protective_stop", "program"))
     failure = diagnosis.as_failure(host="h")
     assert (failure.stage, failure.code) == ("execute", diagnosis.code)
