@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,14 @@ from affordagent.tools.steps import LET_GO
 
 TALKS_FILE = "talks.sqlite"  # in the folder of the runs
 NEXT_LIMIT = 50  # acts of one turn
+STOPPED = "Stopped. Nothing moves."
 
 
 @dataclass(frozen=True)
 class Event:
     """Something to show while a turn is carried out. kind: "say" the robot speaks; "ask" it asks and waits for the next
-    turn; "stage" one begins; "record" one has ended; "run" a run has ended. run: its folder."""
+    turn (data: kind and choices, as in `graphs.dialogue.Question`); "stage" one begins, the turn's own being "read";
+    "record" one has ended; "run" a run has ended. run: its folder."""
 
     kind: Literal["say", "ask", "stage", "record", "run"]
     text: str
@@ -61,10 +64,13 @@ class Conversation:
         self.session, self.root, self.thread = session, root, thread
         self._tell, self._answer = tell, answer
         self._instead = ""  # what the person said instead of yes
+        self._stopped = threading.Event()  # the turn under way
         self._holds_now = False  # what an earlier process left in the hand of a simulated arm is gone with it
 
     def say(self, text: str) -> TalkState:
         """Carry out a turn: the talk's state after it. Nothing is raised for what goes wrong in a stage."""
+        self._stopped.clear()
+        self._tell(Event("stage", "read"))  # who stops from here on stops this turn
         self.root.mkdir(parents=True, exist_ok=True)
         with open_checkpoints(self.root / TALKS_FILE) as saver:
             graph = build(self, saver)
@@ -74,6 +80,7 @@ class Conversation:
 
     def stop(self) -> None:
         """From any thread and at any time: nothing moves any more, and the turn under way ends."""
+        self._stopped.set()
         self.session.stop()
 
     # ---- the nodes ------------------------------------------------------------------------------------------------
@@ -90,6 +97,8 @@ class Conversation:
 
     def act(self, state: TalkState) -> TalkState:
         """The first of the acts; the others follow only when it went well."""
+        if self._stopped.is_set():
+            return self._said(STOPPED, None, [], state)
         act, *later = state["acts"]
         if act["do"] == "say":
             return self._said(act["text"], act.get("ask"), later, state)
@@ -119,7 +128,8 @@ class Conversation:
             return self._said(failure.message, None, [], state)
 
     def _said(self, text: str, ask: Question | None, later: list[Act], state: TalkState) -> TalkState:
-        self._tell(Event("ask" if ask else "say", text, {"choices": ask["choices"]} if ask else {}))
+        asked = {"kind": ask["kind"], "choices": ask["choices"]} if ask else {}
+        self._tell(Event("ask" if ask else "say", text, asked))
         counts = dict(state.get("counts") or {})
         if ask is not None:
             counts["questions"] = counts.get("questions", 0) + 1
@@ -140,12 +150,17 @@ class Conversation:
         return self.session.run(
             query.text,
             folder,
-            on_stage=lambda stage: self._tell(Event("stage", stage, run=folder)),
+            on_stage=lambda stage: self._begins(stage, folder),
             on_record=lambda record: self._tell(_recorded(record, folder)),
             ask=self._confirmed,
             query=query,
             held=left,
         )
+
+    def _begins(self, stage: str, folder: Path) -> None:
+        self._tell(Event("stage", stage, run=folder))
+        if self._stopped.is_set():  # perhaps before this run could be stopped
+            self.session.stop()
 
     def _confirmed(self, question: dict[str, Any]) -> bool:
         text = self._answer(question)
@@ -176,6 +191,8 @@ class Conversation:
         if bench.ask_before_motion and not self._confirmed({"question": question}):
             raise StageFailure("plan", "execution.declined", "I cannot see the table past my arm; nothing moved.")
         arm.make_ready()
+        if self._stopped.is_set():  # which making ready forgets
+            raise StageFailure("plan", "execution.stopped", STOPPED)
         for number, motion in enumerate(motions, 1):
             done = arm.follow(motion, f"home_{number}")
             if not done.reached:
