@@ -21,7 +21,7 @@ from affordagent.agent.settings import Settings
 from affordagent.agent.tracing import check_tracing, trace
 from affordagent.core.errors import AffordAgentError, Refused, StageFailure
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import FunctionalQuery, StageRecord
+from affordagent.core.types import FunctionalQuery, PaintedMask, StageRecord
 from affordagent.graphs.held import take_over
 from affordagent.graphs.state import GraspState, Grounder, Stage, Workbench
 from affordagent.robot.interface import Cell
@@ -174,6 +174,7 @@ class Session:
         swaps: Mapping[str, Stage] | None = None,
         query: FunctionalQuery | None = None,
         held: Path | None = None,
+        mask: PaintedMask | None = None,
     ) -> RunResult:
         """Carry one command through the graph. Nothing is raised for what goes wrong in a stage: the result says it.
 
@@ -184,11 +185,17 @@ class Session:
             query: what the command means, where a talk has found that out; otherwise its words are read.
             held: folder of the run that left something in the hand: it is delivered, as the query says; nothing is
                 looked at or grasped.
+            mask: the part to hold, as a person marked it in a picture of this cell: it says which thing and part are
+                meant, whatever the words name. The cell is looked at anew, and the run ends with grounding.mask_stale
+                where that is not what was marked.
 
         Raises:
+            AffordAgentError: both `held` and `mask`: what is in the hand cannot be taken by another part.
             StageFailure: ("execute", "execution.interrupted"): a run of this arm was cut off in motion, and has been
                 neither resumed nor abandoned.
         """
+        if held is not None and mask is not None:
+            raise AffordAgentError("the hand holds something: have it put down before a part is marked")
         if self._commander is not None:
             refuse_after_a_crash(self._commander, folder.parent, self.settings.cell)
             self._commander.remember(folder)
@@ -198,6 +205,8 @@ class Session:
         first, bench = GraspState(command=command), self.workbench(store, on_stage, on_record, swaps)
         if query is not None:
             bench = replace(bench, understand=lambda text: query)
+        if mask is not None:
+            store.put("painted", mask)
         if held is not None:
             assert query is not None
             take_over(store, RunStore(held))

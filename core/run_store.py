@@ -7,6 +7,7 @@
     table.npz           plane, heights and proposals
     mask.png            the part to hold, 0/255, frame size; object_mask.png likewise
     part_mask.json      tool, confidence, presence and evidence of that mask
+    painted_*           where a person marked the part: mask.png, and the picture it was marked on, as frame_*
     first_*, second_*   the same three files of each tool's answer, where a second one was asked
     destination_*       the same three files of the thing to put it into, onto or beside; blank masks = the table
     kept_free_*         the same three files of the part that is left to the person who takes the object
@@ -53,6 +54,7 @@ from affordagent.core.types import (
     GraspSet,
     JointTrajectory,
     ObjectProposal,
+    PaintedMask,
     PartCloud,
     PartMask,
     RgbdFrame,
@@ -228,6 +230,15 @@ def _read_part_mask(folder: Path, prefix: str = "") -> PartMask:
     return PartMask(mask, object_mask, **json.loads((folder / f"{prefix}part_mask.json").read_text()))
 
 
+def _write_painted(folder: Path, painted: PaintedMask) -> None:
+    write_frame(folder / "painted", painted.frame)
+    _write_picture(folder / "painted_mask.png", painted.mask.astype(np.uint8) * 255)
+
+
+def _read_painted(folder: Path) -> PaintedMask:
+    return PaintedMask(np.array(Image.open(folder / "painted_mask.png")) > 127, _read_frame(folder, "painted"))
+
+
 def _write_cloud(folder: Path, cloud: PartCloud) -> None:
     _write_arrays(folder / "cloud.npz", **asdict(cloud))
 
@@ -324,6 +335,7 @@ WRITERS: dict[str, Callable[[Path, Any], None]] = {
     "query": _write_query,
     "frame": lambda folder, frame: write_frame(folder / "frame", frame),
     "table": _write_table,
+    "painted": _write_painted,
     "part_mask": _write_part_mask,
     "first_answer": partial(_write_part_mask, prefix="first_"),
     "second_answer": partial(_write_part_mask, prefix="second_"),
@@ -340,6 +352,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "query": _read_query,
     "frame": _read_frame,
     "table": _read_table,
+    "painted": _read_painted,
     "part_mask": _read_part_mask,
     "first_answer": partial(_read_part_mask, prefix="first_"),
     "second_answer": partial(_read_part_mask, prefix="second_"),
@@ -356,6 +369,7 @@ _MARKER = {
     "query": "query.json",
     "frame": "frame_camera.json",
     "table": "table.npz",
+    "painted": "painted_mask.png",
     "part_mask": "part_mask.json",
     "first_answer": "first_part_mask.json",
     "second_answer": "second_part_mask.json",

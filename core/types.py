@@ -166,6 +166,27 @@ class PartMask:
 
 
 @dataclass(frozen=True)
+class PaintedMask:
+    """The part to hold as a person marked it, and the picture it was marked on. mask: (H, W) bool, of its size.
+
+    Raises:
+        ValueError: sizes that differ, another dtype, or a mask that is empty.
+    """
+
+    mask: Mask
+    frame: RgbdFrame
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != self.frame.depth_m.shape or self.mask.dtype != np.bool_:
+            raise ValueError(
+                f"the mask is {self.mask.shape} {self.mask.dtype}, its picture {self.frame.depth_m.shape}: give a bool "
+                "for each pixel"
+            )
+        if not self.mask.any():
+            raise ValueError("nothing is marked: mark the part to hold")
+
+
+@dataclass(frozen=True)
 class PartCloud:
     """The part and its surroundings in 3D, all in the base frame, metres.
 

@@ -8,17 +8,20 @@ from typing import Any
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import FunctionalQuery, PartMask
 from affordagent.graphs import referents
+from affordagent.graphs.by_hand import ground_painted
 from affordagent.graphs.state import Done, GraspState, Grounder, Workbench
 from affordagent.tools.second_opinion import Decision, Doubt, Opinion, absent, decide, opinion_of
 
 
 def ground(bench: Workbench, state: GraspState) -> Done:
-    """The part to hold, by the trained model; `first_answer` keeps a mask that is doubted.
+    """The part to hold: as a person marked it, else by the trained model; `first_answer` keeps a mask that is doubted.
 
     Raises:
         StageFailure: grounding.not_found where the model is sure that there is no such thing.
         NeedsClarification: grounding.which where several things fit nearly as well, and that is to be asked about.
     """
+    if bench.store.has("painted"):
+        return ground_painted(bench)
     first, failure = _ask(bench, bench.grounder)
     doubts = doubts_of(first, failure, bench.sure_above)
     if first is None:

@@ -17,6 +17,7 @@ from affordagent.graphs.stages import held_after_all
 from affordagent.graphs.state import Done, GraspState, Workbench
 from affordagent.robot.interface import ArmState
 from affordagent.robot.safety import SafeArm
+from affordagent.tools.painted import PERSON
 
 PICTURE_WITHIN_S = 300.0  # a real arm does not set out by an older picture: a person may have taken long to answer
 
@@ -225,7 +226,8 @@ def _sensed(bench: Workbench) -> tuple[Verdict, str]:
     readings = readings_of(read_motions(bench.store.folder / MOTIONS_FILE), bench.arm.read())
     verdict = verify_outcome(bench.store.get("plan"), readings, looks, ArmKinematics(bench.arm_model))
     verdict = unless_unsure(verdict, part)
-    if verdict.success and not bench.store.has("second_answer"):  # else both tools were heard when it was looked for
+    asked = bench.store.has("second_answer") or part.tool == PERSON  # both tools were heard, or nobody need be
+    if verdict.success and not asked:
         try:
             answers = bench.fallback.find(frame, table, bench.store.get("query"))
         except AffordAgentError as error:

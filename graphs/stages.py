@@ -10,6 +10,7 @@ from typing import Any
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import as_plain
 from affordagent.core.types import FunctionalQuery, GraspSet, OutcomeName, PartCloud, StageRecord, StageStatus
+from affordagent.graphs.by_hand import pointed_at
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
 from affordagent.tools.grasping.antipodal import Antipodal
 from affordagent.tools.grasping.backends import Backend
@@ -69,6 +70,8 @@ def _ending(failure: StageFailure) -> tuple[StageStatus, OutcomeName]:
 def understand(bench: Workbench, state: GraspState) -> Done:
     """Words -> FunctionalQuery. Questions, stops and unclear wishes end the run here, before anything is looked at."""
     query = bench.understand(state["command"])
+    if bench.store.has("painted"):
+        query = pointed_at(query)
     bench.store.put("query", query)
     if query.intent == "stop":
         raise Refused("understand", "language.stop", "Stopped: nothing is moving and nothing will.")
@@ -83,7 +86,7 @@ def understand(bench: Workbench, state: GraspState) -> Done:
         raise Refused("understand", "language.no_motion_wanted", message, **_reading(query))
     named = [f"{c.name} {c.score:.2f}" for c in query.candidates[:3]]
     part = f" by its {query.part}" if query.part else ""
-    message = f"{query.intent.replace('_', ' ')}: {', '.join(named)}{part}"
+    message = f"{query.intent.replace('_', ' ')}: {', '.join(named) or query.object_words}{part}"
     if "unavailable" in query.read_by:
         message += "; read offline, the language model had no good answer"
     evidence: dict[str, Any] = {"candidates": named, "part": query.part, **_reading(query)}
