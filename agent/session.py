@@ -126,7 +126,8 @@ def run_folder(root: Path, command: str) -> Path:
 
 
 class Session:
-    """`with Session(settings) as session: session.run("...")`. The cell is always disconnected at the end.
+    """`with Session(settings) as session: session.run("...")`. The cell is always disconnected at the end. Where `with`
+    does not fit, as across the cells of a notebook: `session = Session(settings).open()`, and `session.close()`.
 
     A session that may move a real arm is the only one on this computer: entering it takes the arm's lock.
     cell: to work in, where it is not the one that the settings name.
@@ -162,6 +163,14 @@ class Session:
 
     def __exit__(self, *exc: object) -> None:
         self._opened.close()
+
+    def open(self) -> Session:
+        """As `with` does at its beginning: load the tools, connect the cell."""
+        return self.__enter__()
+
+    def close(self) -> None:
+        """As `with` does at its end."""
+        self.__exit__()
 
     def run(
         self,
