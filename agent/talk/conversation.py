@@ -14,12 +14,13 @@ import numpy as np
 from affordagent.agent.graph_run import open_checkpoints
 from affordagent.agent.results import RunResult
 from affordagent.agent.session import Session, run_folder
+from affordagent.agent.talk.marking import INSTEAD_OF_WORDS, Marked, acts_of, read_marked
 from affordagent.agent.talk.reading import after_no, is_no, is_yes, read_turn
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.geometry import invert, transform_points
 from affordagent.core.journal import MOTIONS_FILE, read_motions
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import Destination, FunctionalQuery, StageRecord
+from affordagent.core.types import Destination, FunctionalQuery, Mask, StageRecord
 from affordagent.graphs.dialogue import Act, Question, TalkState, Thing, build
 from affordagent.robot.arms import ArmName
 from affordagent.robot.gripper import NOTHING_HELD_M
@@ -65,6 +66,7 @@ class Conversation:
         self._tell, self._answer = tell, answer
         self._instead = ""  # what the person said instead of yes
         self._stopped = threading.Event()  # the turn under way
+        self._marked: Marked | None = None  # the part to hold, where the turn under way marks it
         self._holds_now = False  # what an earlier process left in the hand of a simulated arm is gone with it
 
     def say(self, text: str) -> TalkState:
@@ -78,6 +80,19 @@ class Conversation:
             state = graph.invoke({"text": text, "turns": [{"who": "person", "text": text, "run": None}]}, config)
             return TalkState(**state)  # type: ignore[typeddict-item]
 
+    def say_with_mask(self, run: Path, mask: Mask, text: str = "") -> TalkState:
+        """A turn that takes the part which the person marked, (H, W) bool, in the picture of a run of this talk. text:
+        what to do with it; empty = what that run was to do.
+
+        Raises:
+            AffordAgentError: the run saw nothing, or the mask is empty or of another size.
+        """
+        self._marked = read_marked(run, mask)
+        try:
+            return self.say(text.strip() or INSTEAD_OF_WORDS)
+        finally:
+            self._marked = None
+
     def stop(self) -> None:
         """From any thread and at any time: nothing moves any more, and the turn under way ends."""
         self._stopped.set()
@@ -90,10 +105,16 @@ class Conversation:
         if state.get("held") and not (self._holds_now or self.session.cell.is_hardware):
             state = {**state, "held": None}
         try:
-            acts = read_turn(state["text"], state, self.session.tools.understand)
+            acts = self._acts(state)
         except StageFailure as failure:
             acts = [Act(do="say", text=failure.message)]
         return {"acts": acts, "asked": None, "held": state.get("held")}
+
+    def _acts(self, state: TalkState) -> list[Act]:
+        text, understand = state["text"], self.session.tools.understand
+        if self._marked is None:
+            return read_turn(text, state, understand)
+        return acts_of(self._marked, "" if text == INSTEAD_OF_WORDS else text, state, understand)
 
     def act(self, state: TalkState) -> TalkState:
         """The first of the acts; the others follow only when it went well."""
@@ -147,6 +168,7 @@ class Conversation:
             left = self.root / held["run"]
         else:
             self._out_of_the_way()
+        marked, self._marked = self._marked, None  # what follows in the turn is by words
         return self.session.run(
             query.text,
             folder,
@@ -155,6 +177,7 @@ class Conversation:
             ask=self._confirmed,
             query=query,
             held=left,
+            mask=None if marked is None else marked.painted,
         )
 
     def _begins(self, stage: str, folder: Path) -> None:
