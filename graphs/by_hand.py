@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from affordagent.core.errors import StageFailure
 from affordagent.core.types import FunctionalQuery, PaintedMask
 from affordagent.graphs.state import Done, Workbench
@@ -9,7 +12,21 @@ from affordagent.tools.mask_checks import check_mask
 from affordagent.tools.painted import check_unchanged, part_of
 
 MARKED = "marked thing"  # what the thing is called where nobody named it
+_IT = re.compile(r"\b(?:it|this|that)(?: one| thing)?\b", re.I)
+_PUTS = re.compile(r"\b(?:put|place|set|lay|drop|down|back)\b", re.I)
 FIRM = ("pixels", "on_table")  # checks that a person's word does not outrank: there is nothing to hold
+
+
+def read_pointing(text: str, understand: Callable[[str], FunctionalQuery]) -> FunctionalQuery:
+    """What a command means whose "it" is what a mask marks.
+
+    Raises:
+        StageFailure: what the language stage refuses.
+    """
+    query = understand(text)
+    if query.intent == "refer_back" and not _PUTS.search(text):
+        query = understand(_IT.sub(f"the {MARKED}", text))
+    return pointed_at(query)
 
 
 def pointed_at(query: FunctionalQuery) -> FunctionalQuery:
@@ -17,9 +34,12 @@ def pointed_at(query: FunctionalQuery) -> FunctionalQuery:
     mask may be on another thing, and none of them is asked about. Where it is to go is as the words say."""
     if query.intent in ("stop", "question") or (query.intent == "place" and query.destination is None):
         return query
+    if query.intent == "refer_back" and _PUTS.search(query.text):
+        question = "Where shall I put what you marked? Please name the place, for example: in the box."
+        return query.model_copy(update={"needs_clarification": True, "question": question})
     return query.model_copy(
         update={
-            "intent": query.intent if query.wants_motion else "pick",
+            "intent": query.intent if query.wants_motion else "pick",  # "by here": the mask says the rest
             "category": None,
             "candidates": [],
             "object_words": MARKED,

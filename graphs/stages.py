@@ -10,7 +10,7 @@ from typing import Any
 from affordagent.core.errors import AffordAgentError, NeedsClarification, Refused, StageFailure
 from affordagent.core.run_store import as_plain
 from affordagent.core.types import FunctionalQuery, GraspSet, OutcomeName, PartCloud, StageRecord, StageStatus
-from affordagent.graphs.by_hand import pointed_at
+from affordagent.graphs.by_hand import read_pointing
 from affordagent.graphs.state import Done, GraspState, Stage, Workbench
 from affordagent.tools.grasping.antipodal import Antipodal
 from affordagent.tools.grasping.backends import Backend
@@ -69,9 +69,8 @@ def _ending(failure: StageFailure) -> tuple[StageStatus, OutcomeName]:
 
 def understand(bench: Workbench, state: GraspState) -> Done:
     """Words -> FunctionalQuery. Questions, stops and unclear wishes end the run here, before anything is looked at."""
-    query = bench.understand(state["command"])
-    if bench.store.has("painted"):
-        query = pointed_at(query)
+    text, is_marked = state["command"], bench.store.has("painted")
+    query = read_pointing(text, bench.understand) if is_marked else bench.understand(text)
     bench.store.put("query", query)
     if query.intent == "stop":
         raise Refused("understand", "language.stop", "Stopped: nothing is moving and nothing will.")

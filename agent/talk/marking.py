@@ -9,7 +9,7 @@ from affordagent.agent.talk.reading import Understand
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import RunStore
 from affordagent.core.types import FunctionalQuery, Mask, PaintedMask
-from affordagent.graphs.by_hand import pointed_at
+from affordagent.graphs.by_hand import pointed_at, read_pointing
 from affordagent.graphs.dialogue import Act, TalkState
 
 INSTEAD_OF_WORDS = "Take it by the part that I marked."
@@ -51,10 +51,10 @@ def acts_of(marked: Marked, text: str, state: TalkState, understand: Understand)
     held = state.get("held")
     if held is not None:
         return [{"do": "say", "text": "My hand is full. Have me put that down first, then mark the part once more."}]
-    wish = understand(text) if text else marked.wish
+    wish = marked.wish
     if wish.destination is not None and wish.destination.relation == "back":  # of a run that put something back
         wish = wish.model_copy(update={"intent": "pick", "destination": None})
-    pointed = pointed_at(wish)
+    pointed = read_pointing(text, understand) if text else pointed_at(wish)
     if not pointed.wants_motion or pointed.needs_clarification:
         return [{"do": "say", "text": pointed.question or "What shall I do with the part that you marked?"}]
     if marked.same_thing and not text:  # so it can be spoken of by its name later
