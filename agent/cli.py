@@ -19,11 +19,13 @@ from affordagent.agent import (
     cli_eval,
     cli_explain,
     cli_grasps,
+    cli_mcp,
     cli_report,
     cli_rerun,
     cli_robot,
     cli_run,
     cli_vlm,
+    cli_web,
 )
 from affordagent.core.errors import AffordAgentError, StageFailure
 
@@ -56,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     graph.set_defaults(handler=_graph)
 
     groups = (cli_run, cli_report, cli_grasps, cli_robot, cli_vlm, cli_eval, cli_commands, cli_data, cli_calibrate)
-    for group in (*groups, cli_explain, cli_rerun, cli_chat, cli_emulator, cli_annotate):
+    for group in (*groups, cli_explain, cli_rerun, cli_chat, cli_web, cli_mcp, cli_emulator, cli_annotate):
         group.add(commands)
     return parser
 

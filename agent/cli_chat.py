@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from affordagent.agent.settings import Settings
     from affordagent.agent.talk.conversation import Event
 
 EPILOG = """
@@ -20,31 +21,41 @@ ASK_WHICH = 0.5  # a talk asks which of two things is meant, where the settings 
 
 def add(commands: Any) -> None:
     chat = commands.add_parser("chat", help="talk to the robot, turn by turn", epilog=EPILOG)
-    chat.add_argument("--cell", help="sim (default), frame:PREFIX or ur5:HOST")
-    chat.add_argument("--scene", help="of the simulated cell, see `affordagent scenes`")
-    chat.add_argument("--seed", type=int, help="of the simulated scene (default 0)")
-    chat.add_argument(
+    add_flags(chat)
+    chat.set_defaults(handler=_chat)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What a talk can be told on the command line, in the terminal and on the page."""
+    parser.add_argument("--cell", help="sim (default), frame:PREFIX or ur5:HOST")
+    parser.add_argument("--scene", help="of the simulated cell, see `affordagent scenes`")
+    parser.add_argument("--seed", type=int, help="of the simulated scene (default 0)")
+    parser.add_argument(
         "--noise", action="store_true", default=None, help="depth noise and holes in the simulated camera"
     )
-    chat.add_argument("--language", help="offline (default), or URL,MODEL of an OpenAI-compatible server")
-    chat.add_argument("--confirm", action="store_true", default=None, help="ask before simulated motion too")
-    chat.add_argument("--talk", default="talk", help="name of the talk; one of that name goes on (default talk)")
-    chat.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the runs and the talk (default runs)")
-    chat.add_argument("--settings", type=Path, help="TOML settings file (default: ./affordagent.toml if there)")
-    chat.set_defaults(handler=_chat)
+    parser.add_argument("--language", help="offline (default), or URL,MODEL of an OpenAI-compatible server")
+    parser.add_argument("--confirm", action="store_true", default=None, help="ask before simulated motion too")
+    parser.add_argument("--talk", default="talk", help="name of the talk; one of that name goes on (default talk)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs and talks (default runs)")
+    parser.add_argument("--settings", type=Path, help="TOML settings file (default: ./affordagent.toml if there)")
+
+
+def talk_settings(args: argparse.Namespace) -> Settings:
+    """The settings of a talk, from the file and the flags."""
+    from affordagent.agent.settings import Settings
+
+    names = ("cell", "scene", "seed", "noise", "language", "confirm")
+    settings = Settings.load(args.settings, **{name: getattr(args, name) for name in names})
+    return settings if settings.ask_which is not None else settings.model_copy(update={"ask_which": ASK_WHICH})
 
 
 def _chat(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from affordagent.agent.session import Session
-    from affordagent.agent.settings import Settings
     from affordagent.agent.talk.conversation import Conversation, read_talk
 
-    names = ("cell", "scene", "seed", "noise", "language", "confirm")
-    settings = Settings.load(args.settings, **{name: getattr(args, name) for name in names})
-    if settings.ask_which is None:
-        settings = settings.model_copy(update={"ask_which": ASK_WHICH})
+    settings = talk_settings(args)
     console = Console(highlight=False)
     for turn in read_talk(args.runs, args.talk)[-6:]:
         console.print(f"{turn['who']}: {turn['text']}", style="dim", markup=False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from affordagent.agent.vlm_requests import Limits
 from affordagent.agent.vlm_server import ServedModel, create_app
@@ -53,8 +55,8 @@ def serve(model: Model, host: str, port: int, token: str | None, limits: Limits)
         run_app(app, listener)
 
 
-def checked_token(token: str | None, host: str) -> str | None:
-    """The token that requests must carry.
+def checked_token(token: str | None, host: str, variable: str = TOKEN_VARIABLE) -> str | None:
+    """The token that requests must carry. variable: of the environment, where it may stand.
 
     Raises:
         AffordAgentError: none for an address that others can reach, or one that is easily guessed or cannot be sent.
@@ -63,7 +65,7 @@ def checked_token(token: str | None, host: str) -> str | None:
         if is_loopback(host):
             return None
         raise AffordAgentError(
-            f"--host {host} can be reached by other machines: give --token or set {TOKEN_VARIABLE} "
+            f"--host {host} can be reached by other machines: give --token or set {variable} "
             '(make one with: python -c "import secrets; print(secrets.token_urlsafe(32))"), or leave --host out'
         )
     if len(token) < SHORTEST_TOKEN or not token.isascii() or any(c.isspace() for c in token):
@@ -121,10 +123,12 @@ def open_model(model: Model) -> tuple[Vlm, ServedModel]:
     return predictor, ServedModel(name, f"{dtype}, {model.load_in}" if model.load_in else dtype)
 
 
-def run_app(app: FastAPI, listener: socket.socket, access_log: bool = True) -> None:
+def run_app(
+    app: ASGIApp, listener: socket.socket, access_log: bool = True, on_signal: Callable[[], None] = lambda: None
+) -> None:
     """Serve until SIGINT or SIGTERM. uvicorn handles both while it runs, and raises them again when it is done: with
     handlers that do nothing the process then ends as one that was asked to. access_log: a line a request, with the
-    client's address."""
+    client's address. on_signal: called at once when a signal comes, before what is under way is brought to its end."""
     config = uvicorn.Config(
         app,
         log_level="info",
@@ -133,9 +137,15 @@ def run_app(app: FastAPI, listener: socket.socket, access_log: bool = True) -> N
         timeout_graceful_shutdown=FINISH_S,
         server_header=False,
     )
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            on_signal()
+            super().handle_exit(sig, frame)
+
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
