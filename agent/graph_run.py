@@ -49,17 +49,20 @@ class GraphRun:
         """Go on as if `node` had just ended."""
         self.graph.update_state(self.config, {}, as_node=node)
 
-    def carry_on(self, first: GraspState | None, ask: Ask) -> dict[str, Any]:
+    def carry_on(self, first: GraspState | None, ask: Ask, before: str | None = None) -> dict[str, Any]:
         """Run to the end and return the state; nothing is raised.
 
         Args:
             first: the state to begin with, None = go on at the last checkpoint.
             ask: answers the question before a motion.
+            before: the node to leave the run at, without an outcome; None = none.
         """
         from langgraph.types import Command
 
         try:
-            state: dict[str, Any] = self.graph.invoke(first, self.config, durability="sync")
+            state: dict[str, Any] = self.graph.invoke(
+                first, self.config, durability="sync", interrupt_before=[before] if before else None
+            )
             while "__interrupt__" in state:
                 answer: Command[Any] = Command(resume=ask(state["__interrupt__"][0].value))
                 state = self.graph.invoke(answer, self.config, durability="sync")
