@@ -31,6 +31,7 @@ from affordagent.tools.grasping.backends import Backend
 
 if TYPE_CHECKING:
     from affordagent.agent.language.llm import Reader
+    from affordagent.tools.affordance_vlm import AffordanceTool
 
 
 def open_cell(settings: Settings, record: bool = False) -> Cell:
@@ -105,6 +106,13 @@ class Tools:
         from affordagent.tools.fallback import open_fallback
 
         return open_fallback(self.second_opinion)
+
+    @cached_property
+    def namer(self) -> AffordanceTool:
+        """The shipped model, which knows the names of things; the grounder itself where it is that."""
+        from affordagent.tools.affordance_vlm import AffordanceTool
+
+        return self.grounder if isinstance(self.grounder, AffordanceTool) else AffordanceTool()
 
     @cached_property
     def grasp_backend(self) -> Backend:
@@ -184,6 +192,7 @@ class Session:
         query: FunctionalQuery | None = None,
         held: Path | None = None,
         mask: PaintedMask | None = None,
+        finds: bool = False,
     ) -> RunResult:
         """Carry one command through the graph. Nothing is raised for what goes wrong in a stage: the result says it.
 
@@ -197,6 +206,8 @@ class Session:
             mask: the part to hold, as a person marked it in a picture of this cell: it says which thing and part are
                 meant, whatever the words name. The cell is looked at anew, and the run ends with grounding.mask_stale
                 where that is not what was marked.
+            finds: the thing, and where it is to go, are only looked for: "planned" where they are found; nothing is
+                planned or moved.
 
         Raises:
             AffordAgentError: both `held` and `mask`: what is in the hand cannot be taken by another part.
@@ -207,7 +218,8 @@ class Session:
             raise AffordAgentError("the hand holds something: have it put down before a part is marked")
         if self._commander is not None:
             refuse_after_a_crash(self._commander, folder.parent, self.settings.cell)
-            self._commander.remember(folder)
+            if not finds:
+                self._commander.remember(folder)
         store = RunStore(folder)
         settings = self.settings.model_dump(mode="json")
         store.event("start", run=folder.name, command=command, settings=settings, versions=versions())
@@ -224,6 +236,9 @@ class Session:
         with open_graph(bench, folder.name) as run:
             self._running = run
             try:
+                if finds:
+                    state = run.carry_on(first, ask, before="lift" if held is None else "plan_held")
+                    return self._ended(store, command, {"outcome": "planned", **state})
                 return self._ended(store, command, run.carry_on(first, ask))
             finally:
                 self._running = None

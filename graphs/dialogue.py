@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Protocol, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Protocol, TypedDict
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-Deed = Literal["grasp", "deliver", "say"]
+Deed = Literal["grasp", "deliver", "say", "tell", "plan"]
 
 
 class Thing(TypedDict):
@@ -29,26 +29,36 @@ class Thing(TypedDict):
 
 class Question(TypedDict):
     """What the person was asked. kind: which of the choices, what thing, where to, or whether to do `acts`. query: that
-    the answer completes. choices: {"label", "at_m", "box"}, as `graphs.referents.Choice`."""
+    the answer completes. choices: {"label", "at_m", "box"}, as `graphs.referents.Choice`. acts: done upon a yes. steps:
+    of the plan that the question interrupts, at: which of them `query` is of."""
 
     kind: Literal["which", "what", "where", "whether"]
     text: str
     query: dict[str, Any] | None
     choices: list[dict[str, Any]]
     acts: list[Act]
+    steps: NotRequired[list[Act]]
+    at: NotRequired[int]
 
 
 class Act(TypedDict, total=False):
-    """What is done about a turn. query: of a grasp or a delivery. text: what is said."""
+    """What is done about a turn. query: of a grasp or a delivery, or of what is asked about. text: what is said. about:
+    what is told, see `agent.talk.questions`. steps: of a plan, at: the first that has not been looked for yet. aside:
+    the question that was asked before stays open."""
 
     do: Deed
-    query: dict[str, Any]
+    query: dict[str, Any] | None
     text: str
     ask: Question
+    about: str
+    steps: list[Act]
+    at: int
+    aside: bool
 
 
 class TalkState(TypedDict, total=False):
-    """turns: {"who": "person" | "robot", "text", "run"}. acts: still to do, in order. counts: of questions and runs."""
+    """turns: {"who": "person" | "robot", "text", "run"}. acts: still to do, in order. counts: of questions and runs.
+    last: folder name of the last run. seen: of the last one with a picture of the table."""
 
     text: str
     turns: Annotated[list[dict[str, Any]], operator.add]
@@ -57,6 +67,8 @@ class TalkState(TypedDict, total=False):
     held: Thing | None
     asked: Question | None
     counts: dict[str, int]
+    last: str | None
+    seen: str | None
 
 
 class Partner(Protocol):

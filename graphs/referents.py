@@ -72,7 +72,7 @@ def ask_which(
     choices = choices_of(frame, [_own(part, scene), *rivals][:MOST_CHOICES])
     thing = query.object_words or query.category or "thing"
     labels = [choice.label for choice in choices]
-    question = f"I see {len(choices)} that could be the {thing}: {', '.join(labels[:-1])} or {labels[-1]}?"
+    question = f"I see {len(choices)} that could be the {thing}: {', '.join(labels[:-1])} or {labels[-1]}. Which one?"
     plain: list[dict[str, Any]] = [
         {"label": choice.label, "at_m": list(choice.at_m), "box": list(choice.box)} for choice in choices
     ]
@@ -92,7 +92,7 @@ def rivals_of(part: PartMask, scene: TableScene, rival_share: float) -> list[Obj
 
 def choices_of(frame: RgbdFrame, things: list[ObjectProposal]) -> list[Choice]:
     """Each with a label of its own: by colour where the colours differ, else by place, from left to right."""
-    colours = [_colour(frame, p) for p in things]
+    colours = [colour_of(frame, p) for p in things]
     places = _places([(p.box[0] + p.box[2]) / 2 for p in things])
     by_colour = None not in colours and len(set(colours)) == len(colours)
     found = []
@@ -105,16 +105,25 @@ def choices_of(frame: RgbdFrame, things: list[ObjectProposal]) -> list[Choice]:
 
 def _places(middles: list[float]) -> list[str]:
     order = np.argsort(middles).tolist()
-    names = {2: ["on the left", "on the right"], 3: ["on the left", "in the middle", "on the right"]}
-    ordinals = ["first", "second", "third", "fourth"]
-    said = names.get(len(middles), [f"{word} from the left" for word in ordinals])
+    names = {
+        1: ["on the table"],
+        2: ["on the left", "on the right"],
+        3: ["on the left", "in the middle", "on the right"],
+    }
+    said = names.get(len(middles)) or [f"{_ordinal(number)} from the left" for number in range(1, len(middles) + 1)]
     places = [""] * len(middles)
-    for place, index in zip(said, order, strict=False):
+    for place, index in zip(said, order, strict=True):
         places[index] = place
     return places
 
 
-def _colour(frame: RgbdFrame, thing: ObjectProposal) -> str | None:
+def _ordinal(number: int) -> str:
+    words = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"]
+    return words[number - 1] if number <= len(words) else f"number {number}"
+
+
+def colour_of(frame: RgbdFrame, thing: ObjectProposal) -> str | None:
+    """The colour word that a person would call it by, None where none stands out."""
     words = [*HUES, "brown", "black", "white", "grey"]
     shares = [(colour_share(frame.color, thing.mask, word) or 0.0, word) for word in words]
     share, word = max(shares)

@@ -3,7 +3,8 @@
 import pytest
 
 from affordagent.agent.language.understand import understand
-from affordagent.agent.talk.reading import after_no, chosen, is_no, is_yes, read_turn
+from affordagent.agent.talk.reading import read_turn
+from affordagent.agent.talk.replies import after_no, chosen, is_no, is_yes
 
 CHOICES = [
     {"label": "the red one, on the left", "at_m": [0.4, 0.2, 0.1], "box": [0, 0, 9, 9]},
@@ -130,8 +131,11 @@ def test_a_new_wish_while_the_hand_is_full_is_asked_about():
 def test_several_things():
     (act,) = acts("pick up the mug and the spatula")
     assert act["ask"]["kind"] == "whether"
-    assert [a["query"]["intent"] for a in act["ask"]["acts"]] == ["hand_over", "hand_over"]
-    first, second = acts("hand me the mug and the spatula")
+    (plan,) = act["ask"]["acts"]
+    assert [a["query"]["intent"] for a in plan["steps"]] == ["hand_over", "hand_over"]
+    (plan,) = acts("hand me the mug and the spatula")
+    assert (plan["do"], plan["at"]) == ("plan", 0)
+    first, second = plan["steps"]
     assert (first["query"]["category"], second["query"]["category"]) == ("mug", "spatula")
     assert "then: spatula" not in first["query"]["constraints"]
 

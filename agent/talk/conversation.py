@@ -9,27 +9,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from affordagent.agent.graph_run import open_checkpoints
+from affordagent.agent.language.words import MAX_CHARACTERS
 from affordagent.agent.results import RunResult
 from affordagent.agent.session import Session, run_folder
+from affordagent.agent.talk import answers
 from affordagent.agent.talk.marking import INSTEAD_OF_WORDS, Marked, acts_of, read_marked
-from affordagent.agent.talk.reading import after_no, is_no, is_yes, read_turn
+from affordagent.agent.talk.outcomes import question_of, summary, thing_of, went_well
+from affordagent.agent.talk.reading import aside, read_turn
+from affordagent.agent.talk.replies import after_no, is_no, is_yes, readable
+from affordagent.agent.talk.steps import numbered, said_of
+from affordagent.agent.talk.telling import Known, is_out_of_the_way, told
 from affordagent.core.errors import AffordAgentError, StageFailure
-from affordagent.core.geometry import invert, transform_points
 from affordagent.core.journal import MOTIONS_FILE, read_motions
 from affordagent.core.run_store import RunStore
-from affordagent.core.types import Destination, FunctionalQuery, Mask, StageRecord
-from affordagent.graphs.dialogue import Act, Question, TalkState, Thing, build
-from affordagent.robot.arms import ArmName
+from affordagent.core.types import FunctionalQuery, Mask, StageRecord
+from affordagent.graphs.dialogue import Act, Question, TalkState, build
 from affordagent.robot.gripper import NOTHING_HELD_M
-from affordagent.robot.interface import LOOK_Q
-from affordagent.robot.motion_rules import GOAL_TOLERANCE_RAD
 from affordagent.tools.steps import LET_GO
 
 TALKS_FILE = "talks.sqlite"  # in the folder of the runs
 NEXT_LIMIT = 50  # acts of one turn
+MOST_ASIDES = 30  # questions of the person's that are answered while a motion waits for a yes
 STOPPED = "Stopped. Nothing moves."
 
 
@@ -50,7 +51,7 @@ class Conversation:
 
     root: folder of the runs. thread: the talk's name; an earlier talk of that name goes on. tell: gets the events.
     answer: asked before a motion that must be confirmed; gives the person's own words, of which only a plain yes moves
-    anything.
+    anything. finds: things are only looked for; nothing is planned or moved.
     """
 
     def __init__(
@@ -61,9 +62,13 @@ class Conversation:
         *,
         tell: Callable[[Event], None] = lambda event: None,
         answer: Callable[[dict[str, Any]], str] = lambda question: "no",
+        finds: bool = False,
     ) -> None:
         self.session, self.root, self.thread = session, root, thread
         self._tell, self._answer = tell, answer
+        self.finds = finds
+        self._heard = ""  # the turn under way, word for word
+        self._under_way: Path | None = None  # the run
         self._instead = ""  # what the person said instead of yes
         self._stopped = threading.Event()  # the turn under way
         self._marked: Marked | None = None  # the part to hold, where the turn under way marks it
@@ -72,12 +77,14 @@ class Conversation:
     def say(self, text: str) -> TalkState:
         """Carry out a turn: the talk's state after it. Nothing is raised for what goes wrong in a stage."""
         self._stopped.clear()
+        self._heard = text
         self._tell(Event("stage", "read"))  # who stops from here on stops this turn
         self.root.mkdir(parents=True, exist_ok=True)
         with open_checkpoints(self.root / TALKS_FILE) as saver:
             graph = build(self, saver)
             config: Any = {"configurable": {"thread_id": self.thread}, "recursion_limit": NEXT_LIMIT}
-            state = graph.invoke({"text": text, "turns": [{"who": "person", "text": text, "run": None}]}, config)
+            kept = as_kept(text)
+            state = graph.invoke({"text": kept, "turns": [{"who": "person", "text": kept, "run": None}]}, config)
             return TalkState(**state)  # type: ignore[typeddict-item]
 
     def say_with_mask(self, run: Path, mask: Mask, text: str = "") -> TalkState:
@@ -104,16 +111,20 @@ class Conversation:
         """What the turn asks for. Acts that an earlier turn left undone are forgotten, never carried out late."""
         if state.get("held") and not (self._holds_now or self.session.cell.is_hardware):
             state = {**state, "held": None}
+        acts = self._read(state, lambda: self._acts(state))
+        aside = all(act.get("aside") for act in acts)  # then what was asked before is still to be answered
+        return {"acts": acts, "asked": state.get("asked") if aside else None, "held": state.get("held")}
+
+    def _read(self, state: TalkState, read: Callable[[], list[Act]]) -> list[Act]:
         try:
-            acts = self._acts(state)
+            return read()
         except StageFailure as failure:
-            acts = [Act(do="say", text=failure.message)]
-        return {"acts": acts, "asked": None, "held": state.get("held")}
+            return [Act(do="say", text=failure.message)]
 
     def _acts(self, state: TalkState) -> list[Act]:
         text, understand = state["text"], self.session.tools.understand
         if self._marked is None:
-            return read_turn(text, state, understand)
+            return read_turn(self._heard, state, understand)
         return acts_of(self._marked, "" if text == INSTEAD_OF_WORDS else text, state, understand)
 
     def act(self, state: TalkState) -> TalkState:
@@ -122,77 +133,134 @@ class Conversation:
             return self._said(STOPPED, None, [], state)
         act, *later = state["acts"]
         if act["do"] == "say":
-            return self._said(act["text"], act.get("ask"), later, state)
+            return self._said(act["text"], act.get("ask"), later, state, aside=act.get("aside", False))
+        if act["do"] == "tell":
+            return self._said(self._answer_to(act, state), None, later, state, aside=True)
+        if act["do"] == "plan":
+            return self._look_for_steps(act, state)
         query = FunctionalQuery.model_validate(act["query"])
         try:
-            result = self._run(act, query, state.get("held"))
+            result = self._run(act, query, state)
         except StageFailure as failure:
             return self._said(failure.message, None, [], state)
-        self._tell(Event("run", result.outcome, {"failure": result.failure}, result.run_dir))
         changes = self._after(result, query, state)
         if self._instead:
             text, self._instead = self._instead, ""
-            return {**changes, **self._next_by(text, {**state, **changes})}
-        went_well = result.outcome in ("success", "planned")
-        said = self._said(_summary(result), _question(result, query), later if went_well else [], state)
-        if later and not went_well:
-            self._tell(Event("say", f"I leave out what was to follow ({len(later)} more)."))
-        counts = {**said.get("counts", {}), "runs": said.get("counts", {}).get("runs", 0) + 1}
+            then: TalkState = {**state, **changes}
+            acts = self._read(then, lambda: read_turn(text, then, self.session.tools.understand))
+            return {**changes, "acts": acts, "asked": None}
+        ask = question_of(result, query)
+        if ask is not None and later:
+            ask |= {"steps": [act, *later], "at": 0}
+        done = went_well(result)
+        text = summary(result)
+        if later and not done and ask is None:
+            text += f" I leave out what was to follow: {said_of_acts(later)}."
+        said = self._said(text, ask, later if done else [], state)
         said["turns"][0]["run"] = result.run_dir.name
-        return {**said, **changes, "counts": counts}
+        return {**said, **changes, "counts": _one_more(said["counts"], "runs")}
 
-    def _next_by(self, text: str, state: TalkState) -> TalkState:
-        """The plan was declined with words: they are the next turn."""
-        try:
-            return {"acts": read_turn(text, state, self.session.tools.understand), "asked": None}
-        except StageFailure as failure:
-            return self._said(failure.message, None, [], state)
+    def _look_for_steps(self, act: Act, state: TalkState) -> TalkState:
+        """Before the first motion of several: is each step's thing there, and where it is to go? Then they are said in
+        order, and follow."""
+        steps = act["steps"]
+        for number in range(act["at"], len(steps)):
+            query = FunctionalQuery.model_validate(steps[number]["query"])
+            try:
+                result = self._run(steps[number], query, state, finds=True)
+            except StageFailure as failure:
+                return self._said(failure.message, None, [], state)
+            if self._stopped.is_set():
+                return self._said(STOPPED, None, [], state)
+            ask = question_of(result, query)
+            if ask is not None:
+                ask |= {"steps": steps, "at": number}
+                return self._said(ask["text"], ask, [], state)
+            if not went_well(result):
+                text = f"Step {number + 1}, to {said_of(query)}: {summary(result)} I leave out all {len(steps)} steps."
+                return {**self._said(text, None, [], state), "last": result.run_dir.name}
+        queries = [FunctionalQuery.model_validate(step["query"]) for step in steps]
+        return self._said(f"This is what I do: {numbered(queries)}.", None, steps, state)
 
-    def _said(self, text: str, ask: Question | None, later: list[Act], state: TalkState) -> TalkState:
-        asked = {"kind": ask["kind"], "choices": ask["choices"]} if ask else {}
-        self._tell(Event("ask" if ask else "say", text, asked))
+    def _said(
+        self, text: str, ask: Question | None, later: list[Act], state: TalkState, aside: bool = False
+    ) -> TalkState:
+        """aside: the question that is open is asked again."""
         counts = dict(state.get("counts") or {})
-        if ask is not None:
-            counts["questions"] = counts.get("questions", 0) + 1
-        turn = {"who": "robot", "text": text, "run": None}
-        return {"turns": [turn], "asked": ask, "acts": later, "counts": counts}
+        turns: list[dict[str, Any]] = [{"who": "robot", "text": text, "run": None}]
+        open_ = state.get("asked") if aside else None
+        if ask is None:
+            self._tell(Event("say", text))
+        else:
+            counts = _one_more(counts, "questions")
+        if open_ is not None:
+            turns.append({"who": "robot", "text": open_["text"], "run": None})
+        asked = ask or open_
+        if asked is not None:
+            self._tell(Event("ask", asked["text"] if ask is None else text, _shown(asked)))
+        return {"turns": turns, "asked": asked, "acts": later, "counts": counts}
+
+    def _answer_to(self, act: Act, state: TalkState) -> str:
+        return told(Known(self.session, self.root, state, self._under_way), act)
 
     # ---- runs -----------------------------------------------------------------------------------------------------
 
-    def _run(self, act: Act, query: FunctionalQuery, held: Thing | None) -> RunResult:
+    def _run(self, act: Act, query: FunctionalQuery, state: TalkState, finds: bool = False) -> RunResult:
+        """finds: the thing is only looked for."""
         folder = run_folder(self.root, query.text)
-        left = None
+        held, left = state.get("held"), None
         if act["do"] == "deliver":
             if held is None:
                 raise StageFailure("plan", "execution.no_contact", "I hold nothing any more.")
             left = self.root / held["run"]
+        elif held is not None:
+            raise StageFailure(
+                "plan",
+                "execution.hand_full",
+                f'{answers.about_held(held)} Say "put it back", or where it is to go; then I take something else.',
+            )
         else:
-            self._out_of_the_way()
+            self._out_of_the_way(state)
         marked, self._marked = self._marked, None  # what follows in the turn is by words
-        return self.session.run(
-            query.text,
-            folder,
-            on_stage=lambda stage: self._begins(stage, folder),
-            on_record=lambda record: self._tell(_recorded(record, folder)),
-            ask=self._confirmed,
-            query=query,
-            held=left,
-            mask=None if marked is None else marked.painted,
-        )
+        self._under_way = folder
+        try:
+            result = self.session.run(
+                query.text,
+                folder,
+                on_stage=lambda stage: self._begins(stage, folder),
+                on_record=lambda record: self._tell(_recorded(record, folder)),
+                ask=lambda question: self._confirmed(question, state),
+                query=query,
+                held=left,
+                mask=None if marked is None else marked.painted,
+                finds=finds or self.finds,
+            )
+        finally:
+            self._under_way = None
+        self._tell(Event("run", result.outcome, {"failure": result.failure}, result.run_dir))
+        return result
 
     def _begins(self, stage: str, folder: Path) -> None:
         self._tell(Event("stage", stage, run=folder))
         if self._stopped.is_set():  # perhaps before this run could be stopped
             self.session.stop()
 
-    def _confirmed(self, question: dict[str, Any]) -> bool:
-        text = self._answer(question)
-        if is_yes(text):
-            return True
+    def _confirmed(self, question: dict[str, Any], state: TalkState) -> bool:
+        """A question of the person's is answered, and the motion is asked about again."""
+        for _ in range(MOST_ASIDES):
+            text = self._answer(question)
+            if is_yes(text):
+                return not self._stopped.is_set()
+            about = aside(readable(text), {**state, "asked": None}, self.session.tools.understand)
+            if about is None or self._stopped.is_set():
+                break
+            self._tell(Event("say", about["text"] if about["do"] == "say" else self._answer_to(about, state)))
+        else:
+            return False
         self._instead = after_no(text) if is_no(text) else text.strip()
         return False
 
-    def _out_of_the_way(self) -> None:
+    def _out_of_the_way(self, state: TalkState) -> None:
         """Before a look: an arm that stands elsewhere would be in the picture.
 
         Raises:
@@ -205,13 +273,13 @@ class Conversation:
         arm, limits = bench.arm, bench.limits
         if arm is None or bench.dry_run:
             return
-        state = arm.read()
-        if np.abs(state.positions - LOOK_Q).max() < GOAL_TOLERANCE_RAD:
+        now = arm.read()
+        if is_out_of_the_way(now):
             return
         points = seen_points(session.cell.look(), limits.table_z_m)
-        motions = plan_home(state.positions, points, state.gripper_width_m, limits=limits, arm=bench.arm_model)
+        motions = plan_home(now.positions, points, now.gripper_width_m, limits=limits, arm=bench.arm_model)
         question = f"My arm is in the camera's view. Move it away ({len(motions)} motions)?"
-        if bench.ask_before_motion and not self._confirmed({"question": question}):
+        if bench.ask_before_motion and not self._confirmed({"question": question}, state):
             raise StageFailure("plan", "execution.declined", "I cannot see the table past my arm; nothing moved.")
         arm.make_ready()
         if self._stopped.is_set():  # which making ready forgets
@@ -226,37 +294,34 @@ class Conversation:
     def _after(self, result: RunResult, query: FunctionalQuery, state: TalkState) -> TalkState:
         """Which thing was meant, and whether the hand holds it now."""
         store, held = RunStore(result.run_dir), state.get("held")
-        at_m = _where(store, result, self.session.settings.arm_model)
-        wish = query.model_copy(update={"at_m": None}).model_dump(mode="json")
-        thing: Thing = {
-            "query": wish if held is None else held["query"],  # as it was first wanted: "no, by the rim" asks for that
-            "run": result.run_dir.name,
-            "at_m": at_m,
-            "ruled_out": [list(p) for p in query.not_at_m],
-        }
+        changes: TalkState = {"last": result.run_dir.name}
+        if store.has("part_mask"):
+            changes["seen"] = result.run_dir.name
+        thing = thing_of(store, result, query, held, self.session.settings.arm_model)
         moved = any(s["stage"] == "execute" for s in result.stages)
         if not moved:
-            return {"thing": thing} if at_m or state.get("thing") is None else {}
+            known = thing["at_m"] is None and state.get("thing") is not None
+            return changes if known else {**changes, "thing": thing}
         arm = self.session.cell.arm
         steps = {motion.step for motion in read_motions(result.run_dir / MOTIONS_FILE)}
         closed = "close" in steps or self._holds_now
         width_m = arm.read().gripper_width_m if arm is not None else 0.0
         self._holds_now = closed and not steps & {LET_GO, "release"} and width_m >= NOTHING_HELD_M
-        return {"thing": thing, "held": thing if self._holds_now else None}
+        return {**changes, "thing": thing, "held": thing if self._holds_now else None}
 
 
-def _where(store: RunStore, result: RunResult, arm: ArmName) -> list[float] | None:
-    """(3,) a point of the thing, base frame: where it was seen, or where it has been put."""
-    from affordagent.robot.kinematics import ArmKinematics
+def said_of_acts(acts: list[Act]) -> str:
+    """ "hand you the spoon, put the mug in the box"."""
+    steps = [step for act in acts for step in (act["steps"] if act["do"] == "plan" else [act])]
+    return ", ".join(said_of(FunctionalQuery.model_validate(step["query"])) for step in steps if step.get("query"))
 
-    if not store.has("cloud"):
-        return None
-    at = np.median(store.get("cloud").object, axis=0)
-    plan = store.get("plan") if store.has("plan") else None
-    if plan is not None and plan.delivery is not None and result.outcome == "success":
-        T_base_tcp = ArmKinematics(arm).forward(plan.approach.positions[-1])
-        at = transform_points(plan.delivery.T_base_tcp @ invert(T_base_tcp), at[None])[0]
-    return [float(x) for x in at]
+
+def _shown(asked: Question) -> dict[str, Any]:
+    return {"kind": asked["kind"], "choices": asked["choices"]}
+
+
+def _one_more(counts: dict[str, int], what: str) -> dict[str, int]:
+    return {**counts, what: counts.get(what, 0) + 1}
 
 
 def _recorded(record: StageRecord, folder: Path) -> Event:
@@ -265,31 +330,10 @@ def _recorded(record: StageRecord, folder: Path) -> Event:
     )
 
 
-def _question(result: RunResult, query: FunctionalQuery) -> Question | None:
-    """What a run that needs an answer asks."""
-    if result.outcome != "needs_clarification":
-        return None
-    evidence: dict[str, Any] = result.stages[-1]["evidence"]
-    choices = list(evidence.get("choices", []))
-    text = str(evidence.get("question") or (result.failure or {}).get("message", ""))
-    plain = query.model_dump(mode="json")
-    return {"kind": "which" if choices else "what", "text": text, "query": plain, "choices": choices, "acts": []}
-
-
-def _summary(result: RunResult) -> str:
-    """What came of a run, in a sentence or two."""
-    query = result.query or {}
-    name = query.get("object_words") or query.get("category") or "thing"
-    if result.outcome == "success":
-        if query.get("intent") == "hand_over":
-            return f"You have the {name}."
-        if query.get("destination"):
-            place = Destination.model_validate(query["destination"]).place
-            return f"Done: the {name} is {place}."
-        return f"I hold the {name}" + (f" by its {query['part']}." if query.get("part") else ".")
-    failure = result.failure or {}
-    last = result.stages[-1] if result.stages else {"message": ""}
-    return str(failure.get("message") or last["message"])
+def as_kept(text: str) -> str:
+    """A turn as it is written down: at most as long as is read of it, and without half characters, which no file can
+    hold."""
+    return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
 
 
 def read_talk(root: Path, thread: str) -> list[dict[str, Any]]:

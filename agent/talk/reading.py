@@ -7,47 +7,38 @@ from collections.abc import Callable
 from typing import Any
 
 from affordagent.agent.language import details
+from affordagent.agent.language.names import singular
 from affordagent.agent.language.places import placing_of
-from affordagent.core.types import Destination, FunctionalQuery
+from affordagent.agent.talk.questions import UNKNOWN, Asked, asked_about, courtesy
+from affordagent.agent.talk.replies import after_no, attributes_of, chosen, is_all, is_no, is_yes, readable
+from affordagent.agent.talk.steps import BACK, TABLE, Steps, in_order, is_step, name_of, read_steps
+from affordagent.core.types import FunctionalQuery
 from affordagent.graphs.dialogue import Act, Question, TalkState, Thing
 
 Understand = Callable[[str], FunctionalQuery]
 
-_YES = re.compile(
-    r"^\W*(?:yes|yeah|yep|yup|sure|ok(?:ay)?|please do|go (?:on|ahead)|do (?:it|that|so)|fine|right|y)\b", re.I
-)
-_NO = re.compile(r"^\W*(?:no|nope|don't|do not|never ?mind|forget it|none|neither|cancel|leave it|n)\b", re.I)
-_OTHER = re.compile(r"\b(?:other|another|different|next|wrong|not (?:that|this))\b", re.I)
+_OTHER = re.compile(r"\b(?:other|another|different|next|wrong|second|not (?:that|this))\b", re.I)
 _AGAIN = re.compile(r"\b(?:again|once more|retry)\b", re.I)
 _BACK = re.compile(r"\bback\b(?! to me)", re.I)
 _DOWN = re.compile(r"\b(?:down|away|let go|release|drop)\b", re.I)
 _TO_ME = re.compile(r"\b(?:to me|(?:give|hand|pass|bring) me)\b", re.I)
 _ONE = re.compile(r"\b(?:the|that|this|a) (?P<words>[\w ]*?)\s*\bone\b", re.I)
-_NUMBER = re.compile(
-    r"^\W*(?:the |number |no\.? ?|choice |#)*"
-    r"(?P<n>[1-9]|one|two|three|four|first|second|third|fourth|last)(?: one)?\W*$",
+_UNDO = re.compile(
+    r"^\W*(?:please |no,? )*(?:undo|revert|take (?:it|that) back|reverse)"
+    r"(?: (?:it|that|this|the (?:last|plan)[\w ]*))?\W*$",
     re.I,
 )
-_NUMBERS = {
-    w: i
-    for i, pair in enumerate((("one", "first"), ("two", "second"), ("three", "third"), ("four", "fourth")))
-    for w in pair
-}
-_SIDES = {"left": "left", "right": "right", "middle": "middle", "centre": "middle", "center": "middle"}
-
-
-def is_yes(text: str) -> bool:
-    return _YES.search(text) is not None
-
-
-def is_no(text: str) -> bool:
-    """Also "no, by the handle": then what follows is worth reading."""
-    return _NO.search(text) is not None
-
-
-def after_no(text: str) -> str:
-    """What a refusal wants instead: "no, by the handle" -> "by the handle"; empty when nothing."""
-    return re.sub(r"^\W*(?:no|nope|never ?mind|cancel)\b[\s,.;:!]*", "", text, flags=re.I).strip()
+_CORRECTS = re.compile(r"\b(?:i (?:meant|mean|said|wanted)|instead|rather|wrong|sorry)\b|^\W*no(?:pe)?\b", re.I)
+_SAME_WISH = re.compile(
+    r"^\W*(?:(?:and|now|then|also|next|ok|okay|no|nope|i meant?|i mean|rather|actually|sorry|please|well)\b[\s,]*)+"
+    r"(?:the|a|an|my|your)\s[\w' -]+$|^\W*(?:the|a|an|my)\s[\w' -]+\b(?:too|as well|also|next|instead)\W*$",
+    re.I,
+)
+_ALL_THINGS = re.compile(
+    r"\b(?:everything|every (?:\w+ )?(?:thing|object|item|one)|all (?:of )?(?:the |those |these |your |my )?\w+s"
+    r"|clear the (?:table|bench)|tidy (?:up|the)|clean up)\b",
+    re.I,
+)
 
 
 def read_turn(text: str, state: TalkState, understand: Understand) -> list[Act]:
@@ -56,19 +47,64 @@ def read_turn(text: str, state: TalkState, understand: Understand) -> list[Act]:
     Raises:
         StageFailure: what the language stage refuses, see `agent.language.understand`.
     """
-    asked = state.get("asked")
-    if asked is not None:
-        answered = _answered(text, asked, understand)
+    asked, plain = state.get("asked"), readable(text)
+    if plain and not is_yes(plain):
+        about = aside(plain, state, understand)
+        if about is not None:
+            return [about]
+    if asked is not None and plain:
+        answered = _answered(plain, asked, understand)
         if answered is not None:
             return answered
-    query = understand(text)
+    if _UNDO.search(plain):
+        return _undone(plain, state)
+    return _wished(text, plain, state, understand)
+
+
+def _wished(text: str, plain: str, state: TalkState, understand: Understand) -> list[Act]:
+    """A turn of its own: neither a question nor an answer."""
+    steps = read_steps(plain, understand) if plain else None
+    if steps is None:
+        query = understand(text)
+        english = query.read_by.get("english")
+        steps = read_steps(str(english), _offline) if english else None
+        if steps is None:
+            return _single(str(english or plain), query, state)
+    if steps.queries and steps.queries[0].intent == "stop":
+        return [_say(_unmoved(steps.queries[0], state))]
+    if len(steps.queries) == 1 and not steps.question:
+        return _single(plain, steps.queries[0], state)
+    return _planned(steps, plain, state)
+
+
+def _offline(text: str) -> FunctionalQuery:
+    from affordagent.agent.language.understand import understand
+
+    return understand(text)
+
+
+def _single(text: str, query: FunctionalQuery, state: TalkState) -> list[Act]:
+    """One thing, or none."""
     if query.intent in ("stop", "question", "none") and not query.needs_clarification:
         return [_say(_unmoved(query, state))]
     if refers_back(query):
         return _referring(text, query, state)
+    if _ALL_THINGS.search(text):
+        return [_ask("what", "I take one thing at a time, by its name. Which one shall I take first?", query)]
     if query.needs_clarification:
         return [_ask("what", query.question or "Which object do you mean?", query)]
-    return _with_free_hand(several(query), state)
+    query = _like_the_last(text, query, state)
+    return _with_free_hand(text, [_grasp(query)], state)
+
+
+def _like_the_last(text: str, query: FunctionalQuery, state: TalkState) -> FunctionalQuery:
+    """ "And now the pot", "no, I meant the cup": what was wanted before, of this thing."""
+    thing = state.get("thing")
+    if thing is None or not _SAME_WISH.search(text):
+        return query
+    last = FunctionalQuery.model_validate(thing["query"])
+    back = last.destination is not None and last.destination.relation == "back"
+    return query if back else query.model_copy(update={"intent": last.intent, "destination": last.destination})
 
 
 def refers_back(query: FunctionalQuery) -> bool:
@@ -78,36 +114,36 @@ def refers_back(query: FunctionalQuery) -> bool:
     return query.intent == "place" and query.destination is not None and query.needs_clarification
 
 
-def several(query: FunctionalQuery) -> list[Act]:
-    """One act a thing. The hand holds one thing at a time: things that are only to be picked up cannot follow each
-    other, which is asked about before anything moves."""
-    later = [c.removeprefix("then: ") for c in query.constraints if c.startswith("then: ")]
-    kept = [c for c in query.constraints if not c.startswith("then: ")]
-    first = query.model_copy(update={"constraints": kept})
-    if not later:
-        return [_grasp(first)]
-    queries = [first, *(_same_wish(first, words) for words in later)]
-    if query.intent != "pick":
-        return [_grasp(q) for q in queries]
-    names = [_name(q) for q in queries]
-    handed = [_grasp(q.model_copy(update={"intent": "hand_over"})) for q in queries]
-    things = _and([f"the {name}" for name in names])
-    text = f"I can hold one thing at a time. Shall I hand you {things}, one after the other?"
-    return [
-        {
-            "do": "say",
-            "text": text,
-            "ask": {"kind": "whether", "text": text, "query": None, "choices": [], "acts": handed},
-        }
-    ]
+def aside(text: str, state: TalkState, understand: Understand) -> Act | None:
+    """A question or a courtesy: it moves nothing, and what was asked before stays open."""
+    asked = asked_about(text)
+    if asked is not None:
+        return {"do": "tell", "about": asked.about, "query": _looked_for(asked, understand), "aside": True}
+    answer = courtesy(text)
+    if answer is None:
+        return None
+    return {"do": "say", "text": f"{answer}{_holding(state)}{_invited(answer, state)}", "aside": True}
 
 
-def _same_wish(first: FunctionalQuery, words: str) -> FunctionalQuery:
-    """The same motion for another thing, named by `words`."""
-    from affordagent.agent.language.understand import understand
+def _looked_for(asked: Asked, understand: Understand) -> dict[str, Any] | None:
+    """Of "where is the mug?"."""
+    if asked.about != "there":
+        return None
+    return understand(f"pick up the {asked.thing}").model_dump(mode="json")
 
-    other = understand(f"pick up the {words}")
-    return other.model_copy(update={"intent": first.intent, "destination": first.destination, "text": first.text})
+
+def _planned(steps: Steps, text: str, state: TalkState) -> list[Act]:
+    """Several steps, of which nothing is done before all has been looked for."""
+    if steps.question and steps.instead is None:
+        return [_ask("what", steps.question, None)]
+    if steps.instead is not None:
+        acts = _with_free_hand(text, [plan_of(steps.instead)], state)
+        return [_whether(steps.question, acts if acts[0]["do"] != "say" else acts[0]["ask"]["acts"])]
+    return _with_free_hand(text, [plan_of(steps.queries)], state)
+
+
+def plan_of(queries: list[FunctionalQuery]) -> Act:
+    return {"do": "plan", "steps": [_grasp(query) for query in queries], "at": 0}
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------
@@ -117,43 +153,77 @@ def _answered(text: str, asked: Question, understand: Understand) -> list[Act] |
     """What an answer to the question leads to; None when it is none, but a turn of its own."""
     if is_no(text) and not after_no(text):
         return [_say("All right, I leave it.")]
+    if _offline(text).intent == "stop":
+        return None
     if asked["kind"] == "whether":
         return list(asked["acts"]) if is_yes(text) else None
     base = FunctionalQuery.model_validate(asked["query"]) if asked["query"] else None
-    if asked["kind"] == "which" and base is not None:
-        index = chosen(text, asked["choices"])
-        if index is not None:
-            return [_grasp(base.model_copy(update={"at_m": tuple(asked["choices"][index]["at_m"])}))]
-        words = details.adjectives(re.findall(r"[a-z]+", text.lower()))
-        return [_grasp(base.model_copy(update={"attributes": {**base.attributes, **words}}))] if words else None
-    if asked["kind"] == "where" and base is not None:
-        placing = placing_of(f"put it {text.lower()}")
-        if placing is not None:
-            done = {"destination": placing.destination, "needs_clarification": False, "question": None}
-            return [_grasp(base.model_copy(update=done))]
-    if asked["kind"] == "what" and base is not None and base.wants_motion and len(text.split()) <= 6:
-        named = understand(text if text.lower().startswith(("the ", "a ", "an ", "my ")) else f"the {text}")
-        if named.category or named.object_words:
-            kept = {"intent": base.intent, "destination": base.destination}
-            return [_grasp(named.model_copy(update={k: v for k, v in kept.items() if v is not None}))]
-    return None
+    if base is None:
+        return None
+    if asked["kind"] == "which":
+        return _chosen(text, asked, base)
+    if not base.wants_motion:
+        return None
+    placing = placing_of(f"put it {text.lower()}") or placing_of(text.lower())
+    if placing is not None and base.intent == "place" and base.destination is None:
+        return [_step(base.model_copy(update={"destination": placing.destination}), asked)]
+    named = _named_in(text, understand)
+    if named is None:
+        return None
+    kept = {"intent": base.intent, "destination": base.destination}
+    return [_step(named.model_copy(update={k: v for k, v in kept.items() if v is not None}), asked)]
 
 
-def chosen(text: str, choices: list[dict[str, Any]]) -> int | None:
-    """Which of the choices an answer means: by number, by side, or by the words of a label."""
-    number = _NUMBER.match(text)
-    if number is not None:
-        word = number["n"].lower()
-        index = len(choices) - 1 if word == "last" else int(word) - 1 if word.isdigit() else _NUMBERS[word]
-        return index if index < len(choices) else None
-    words = set(re.findall(r"[a-z]+", text.lower()))
-    sides = {_SIDES[w] for w in words & _SIDES.keys()}
-    fits = [i for i, c in enumerate(choices) if sides and sides <= {_SIDES.get(w, w) for w in c["label"].split()}]
-    if len(fits) == 1:
-        return fits[0]
-    telling = [words & set(re.findall(r"[a-z]+", c["label"])) - {"the", "one", "on", "in", "from"} for c in choices]
-    hits = [i for i, found in enumerate(telling) if found]
-    return hits[0] if len(hits) == 1 else None
+def _named_in(text: str, understand: Understand) -> FunctionalQuery | None:
+    """The thing that an answer of a few words names, None where it is a wish of its own or names none."""
+    if len(text.split()) > 6 or _ALL_THINGS.search(text) or is_step(text):
+        return None
+    named = understand(text if text.lower().startswith(("the ", "a ", "an ", "my ", "something ")) else f"the {text}")
+    told = named.object_words is not None or text.lower().startswith("something ")
+    return named if told and named.intent == "pick" and not named.needs_clarification else None
+
+
+def _chosen(text: str, asked: Question, base: FunctionalQuery) -> list[Act] | None:
+    """One of the choices, all of them, or another description of the one."""
+    choices = asked["choices"]
+    if is_all(text):
+        return _all_of(base, asked)
+    index = chosen(text, choices)
+    if index is not None:
+        return [_step(base.model_copy(update={"at_m": tuple(choices[index]["at_m"])}), asked)]
+    if is_no(text) or len(text.split()) > 8:
+        return None
+    words = attributes_of(text)
+    return [_step(base.model_copy(update={"attributes": {**base.attributes, **words}}), asked)] if words else None
+
+
+def _all_of(base: FunctionalQuery, asked: Question) -> list[Act]:
+    """Each of the choices, in the place of the step that was asked about."""
+    steps, at = asked.get("steps") or [], asked.get("at", 0)
+    before = [FunctionalQuery.model_validate(step["query"]) for step in steps[:at]]
+    after = [FunctionalQuery.model_validate(step["query"]) for step in steps[at + 1 :]]
+    each = [_at(base, choice) for choice in asked["choices"]]
+    found = in_order([*before, *each, *after])
+    if not found.question:
+        return [plan_of(found.queries)]
+    if found.instead is None:
+        return [_ask("what", found.question, None)]
+    return [_whether(found.question, [plan_of(found.instead)])]
+
+
+def _at(base: FunctionalQuery, choice: dict[str, Any]) -> FunctionalQuery:
+    """The very thing, told apart by its label too."""
+    told_apart = {**base.attributes, **attributes_of(choice["label"])}
+    return base.model_copy(update={"at_m": tuple(choice["at_m"]), "attributes": told_apart})
+
+
+def _step(query: FunctionalQuery, asked: Question) -> Act:
+    """The answered query, in its place among the steps of the plan that was interrupted."""
+    steps = asked.get("steps")
+    if not steps:
+        return _grasp(query)
+    at = asked.get("at", 0)
+    return {"do": "plan", "steps": [*steps[:at], _grasp(query), *steps[at + 1 :]], "at": at}
 
 
 # ---- what was spoken of before --------------------------------------------------------------------------------------
@@ -172,8 +242,7 @@ def _referring(text: str, query: FunctionalQuery, state: TalkState) -> list[Act]
             return [_say("I hold nothing.")]
         if _BACK.search(text):
             return [_put_back(last, text)]
-        on_table = Destination(relation="on", words="table")
-        return [_deliver(last.model_copy(update={"intent": "place", "destination": on_table, "text": text}))]
+        return [_deliver(last.model_copy(update={"intent": "place", "destination": TABLE, "text": text}))]
     if _TO_ME.search(text):
         wish = last.model_copy(update={"intent": "hand_over", "destination": None, "text": text})
         return [_deliver(wish)] if held else [_grasp(_there(wish, thing))]
@@ -202,9 +271,9 @@ def _referring(text: str, query: FunctionalQuery, state: TalkState) -> list[Act]
 
 def _attributes(text: str) -> dict[str, str]:
     found = _ONE.search(text)
-    words = re.findall(r"[a-z]+", (found["words"] if found else text).lower())
-    side = next((_SIDES[w] for w in re.findall(r"[a-z]+", text.lower()) if w in _SIDES), None)
-    return details.adjectives(words) | ({"position": side} if side else {})
+    return attributes_of(found["words"] if found else text) | {
+        k: v for k, v in attributes_of(text).items() if k == "position"
+    }
 
 
 def _there(query: FunctionalQuery, thing: Thing) -> FunctionalQuery:
@@ -213,21 +282,50 @@ def _there(query: FunctionalQuery, thing: Thing) -> FunctionalQuery:
     return query if at is None else query.model_copy(update={"at_m": (at[0], at[1], at[2])})
 
 
-def _with_free_hand(acts: list[Act], state: TalkState) -> list[Act]:
-    """A new wish while the hand is full is asked about: what is held is not put anywhere unasked."""
+def _undone(text: str, state: TalkState) -> list[Act]:
+    """The last motion taken back, as far as that can be."""
+    held, thing = state.get("held"), state.get("thing")
+    if held is not None:
+        return [_put_back(FunctionalQuery.model_validate(held["query"]), text)]
+    if thing is None or state.get("last") is None:
+        return [_say("There is nothing to undo: I have moved nothing.")]
+    query = FunctionalQuery.model_validate(thing["query"])
+    if query.intent == "place" and thing["at_m"] is not None:
+        asking = f"The {name_of(query)} is out of my hand. Where shall I put it instead?"
+        return [_ask("where", asking, _there(query.model_copy(update={"destination": None}), thing))]
+    return [_say("I hold nothing, so there is nothing that I could put back.")]
+
+
+def _with_free_hand(text: str, acts: list[Act], state: TalkState) -> list[Act]:
+    """A new wish while the hand is full. What is held is not put anywhere unasked, but where the wish corrects the one
+    before, or is about what is held."""
     held = state.get("held")
-    if held is None or acts[0]["do"] != "grasp":
+    if held is None:
         return acts
     last = FunctionalQuery.model_validate(held["query"])
-    text = f"I still hold the {_name(last)}. Shall I put it back first?"
-    first = _put_back(last, text)
-    return [
-        {
-            "do": "say",
-            "text": text,
-            "ask": {"kind": "whether", "text": text, "query": None, "choices": [], "acts": [first, *acts]},
-        }
-    ]
+    first, rest = _first_of(acts[0])
+    if _is_same_thing(first, last) and not _OTHER.search(text):
+        if first.intent == "pick" and not rest:
+            return [_say(f"I hold the {name_of(last)} already.")]
+        if first.intent != "pick":
+            wish = last.model_copy(update={"intent": first.intent, "destination": first.destination, "text": text})
+            return [_deliver(wish), *([{"do": "plan", "steps": rest, "at": 0}] if rest else [])]
+    back = _put_back(last, text)
+    if _CORRECTS.search(text):
+        return [back, *acts]
+    return [_whether(f"I still hold the {name_of(last)}. Shall I put it back first?", [back, *acts])]
+
+
+def _first_of(act: Act) -> tuple[FunctionalQuery, list[Act]]:
+    """The query of an act, or of the first step of a plan; and the steps after it."""
+    steps = act["steps"] if act["do"] == "plan" else [act]
+    return FunctionalQuery.model_validate(steps[0]["query"]), steps[1:]
+
+
+def _is_same_thing(query: FunctionalQuery, held: FunctionalQuery) -> bool:
+    """Is what is asked for what the hand holds? Words that it was not called by before may mean another one."""
+    same = singular(name_of(query).split()[-1]) == singular(name_of(held).split()[-1])
+    return same and query.attributes.items() <= held.attributes.items()
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------
@@ -237,20 +335,19 @@ def _unmoved(query: FunctionalQuery, state: TalkState) -> str:
     if query.intent == "stop":
         return "Stopped. Nothing moves."
     if query.intent == "question":
-        return (
-            "I can pick things up, hand them over and put them somewhere, but not answer questions. What shall I take?"
-        )
+        return UNKNOWN
+    return f"All right.{_holding(state)} Tell me what you want, in your own words."
+
+
+def _holding(state: TalkState) -> str:
     held = state.get("held")
-    holding = "" if held is None else f" I hold the {_name(FunctionalQuery.model_validate(held['query']))}."
-    return f"All right.{holding} Tell me what you want, in your own words."
+    return "" if held is None else f" I hold the {name_of(FunctionalQuery.model_validate(held['query']))}."
 
 
-def _name(query: FunctionalQuery) -> str:
-    return query.object_words or query.category or (query.candidates[0].name if query.candidates else "thing")
-
-
-def _and(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _invited(answer: str, state: TalkState) -> str:
+    """After a greeting: what may be said."""
+    new = answer == "Hello." and state.get("asked") is None
+    return ' Tell me what you want, in your own words; "help" says what I can do.' if new else ""
 
 
 def _say(text: str) -> Act:
@@ -260,6 +357,12 @@ def _say(text: str) -> Act:
 def _ask(kind: Any, text: str, query: FunctionalQuery | None) -> Act:
     plain = None if query is None else query.model_dump(mode="json")
     return {"do": "say", "text": text, "ask": {"kind": kind, "text": text, "query": plain, "choices": [], "acts": []}}
+
+
+def _whether(text: str, acts: list[Act]) -> Act:
+    """Asked before `acts` are done."""
+    asked: Question = {"kind": "whether", "text": text, "query": None, "choices": [], "acts": acts}
+    return {"do": "say", "text": text, "ask": asked}
 
 
 def _grasp(query: FunctionalQuery) -> Act:
@@ -273,5 +376,4 @@ def _deliver(query: FunctionalQuery) -> Act:
 
 
 def _put_back(query: FunctionalQuery, text: str) -> Act:
-    back = Destination(relation="back", words="table")
-    return _deliver(query.model_copy(update={"intent": "place", "destination": back, "text": text}))
+    return _deliver(query.model_copy(update={"intent": "place", "destination": BACK, "text": text}))

@@ -56,8 +56,8 @@ class SimCell:
         self._record = record
         self.model = build_spec(scene).compile()
         self.data = mujoco.MjData(self.model)
-        person = None if hand_over is None else Person(self.model, self.data, hand_over.towards)
-        self.arm = SimArm(self.model, self.data, self._on_step, person)
+        self._person = None if hand_over is None else Person(self.model, self.data, hand_over.towards)
+        self.arm = SimArm(self.model, self.data, self._on_step, self._person)
         self._view = SceneView(scene, self.model)
         self._next_frame_s = np.inf
 
@@ -93,7 +93,9 @@ class SimCell:
             iio.imwrite(path, np.stack(self.frames), fps=VIDEO_FPS, codec="libx264", macro_block_size=1)
 
     def look(self) -> RgbdFrame:
-        """What is touched and moved from now on is what `judge` speaks of."""
+        """What is touched and moved from now on is what `judge` speaks of. What a person has taken is gone."""
+        if self._person is not None:
+            self._person.take_away()
         self._view.remember(self.data.qpos)
         self.arm.contacts.clear()
         return self._view.look(self.name, self._noise, self._rng)

@@ -16,6 +16,7 @@ PULL_N, PULL_RATE_N_S = 12.0, 15.0
 STIFFNESS_1_S = 18.0  # of the person's own grip: the frequency of a critically damped spring
 GRAVITY_M_S2 = 9.81
 OFFERS = "offer"  # phases of this name, or with a number after it, hold something out
+FLOOR_M = np.array([-3.0, -2.0, -0.6])  # where it lies that they have taken away
 AFTER = ("let_go", "back_off", "rest")
 
 
@@ -33,6 +34,17 @@ class Person:
         if self._body is not None:
             self._data.xfrc_applied[self._body] = 0.0
         self._body, self._at = None, None
+
+    def take_away(self) -> None:
+        """What they have taken leaves the table: it lies on the floor, out of everybody's view."""
+        if self._body is None or self._at is None:
+            return
+        model, data, joint = self._model, self._data, self._model.body_jntadr[self._body]
+        at, speed = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
+        data.qpos[at : at + 3] = FLOOR_M + 0.3 * self._body * np.array([0.0, 1.0, 0.0])
+        data.qvel[speed : speed + 6] = 0.0
+        self.leave()
+        mujoco.mj_forward(model, data)
 
     def act(self, phase: str, log: Mapping[str, PhaseLog]) -> None:
         """Before a physics step of `phase`."""
