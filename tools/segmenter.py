@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,9 +39,30 @@ GET_SAM2 = (
     f"hub's weights (`hf download {SAM2}`), which need no further package"
 )
 
-# Boxes (n, 4) and points (n, 2), either of them None; several answers for each? -> (n, C, H, W) masks and their (n, C)
-# predicted IoU.
-Predict = Callable[[NDArray[np.float32] | None, NDArray[np.float32] | None, bool], tuple[Mask, NDArray[np.float32]]]
+MASK_LOGIT = 10.0  # how sure a mask is that is given to be bettered; the model's own lie between -32 and 32
+LOW_RES_PX = 256  # side of such a mask in Meta's code
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Of n masks. boxes: (n, 4). points: (n, k, 2), labels: (n, k) int, 1 on the thing and 0 off it. mask: (H, W) bool
+    to better, for n = 1. several: give several answers for each?"""
+
+    boxes: NDArray[np.float32] | None = None
+    points: NDArray[np.float32] | None = None
+    labels: NDArray[np.int32] | None = None
+    mask: Mask | None = None
+    several: bool = False
+
+    def logits(self, size_px: tuple[int, int]) -> NDArray[np.float32] | None:
+        """(1, h, w) the mask as the model wants it: of the whole picture, squeezed to its size."""
+        if self.mask is None:
+            return None
+        low = cv2.resize(self.mask.astype(np.float32), size_px[::-1], interpolation=cv2.INTER_AREA)
+        return (MASK_LOGIT * (2 * low - 1))[None].astype(np.float32)
+
+
+Predict = Callable[[Asked], tuple[Mask, NDArray[np.float32]]]  # (n, C, H, W) masks and their (n, C) predicted IoU
 
 
 @dataclass(frozen=True)
@@ -74,12 +96,22 @@ class Segmenter:
             alike[prompt.box is not None, prompt.point is not None].append(i)
         for (with_box, with_point), index in alike.items():
             boxes = np.array([prompts[i].box for i in index], np.float32) if with_box else None
-            points = np.array([prompts[i].point for i in index], np.float32) if with_point else None
-            answers, quality = predict(boxes, points, not with_box)
+            points = np.array([[prompts[i].point] for i in index], np.float32) if with_point else None
+            labels = np.ones((len(index), 1), np.int32) if with_point else None
+            answers, quality = predict(Asked(boxes, points, labels, several=not with_box))
             best = quality.argmax(1)
             masks[index] = answers[np.arange(len(index)), best]
             iou[index] = quality[np.arange(len(index)), best].clip(0, 1)
         return masks, iou
+
+    def better(self, picture: Picture, points: Sequence[Point], on_it: Sequence[bool], mask: Mask) -> Mask:
+        """(H, W) bool: the mask as it should be by all these points (x, y), on the thing or off it, at least one; an
+        empty mask says nothing. The best of three answers to the first point, then one answer, as SAM was trained."""
+        points_px, labels = np.array([points], np.float32), np.array([on_it], np.int32)
+        known = mask if mask.any() else None
+        asked = Asked(None, points_px, labels, known, several=known is None and len(points) == 1)
+        answers, quality = self._look(picture)(asked)
+        return answers[0, quality[0].argmax()]
 
 
 def _of_hub(weights: str) -> Callable[[Picture], Predict]:
@@ -97,19 +129,20 @@ def _of_hub(weights: str) -> Callable[[Picture], Predict]:
         with torch.inference_mode(), half_precision(device):
             embeddings = model.get_image_embeddings(pixels)
 
-        def predict(
-            boxes: NDArray[np.float32] | None, points: NDArray[np.float32] | None, several: bool
-        ) -> tuple[Mask, NDArray[np.float32]]:
+        def predict(asked: Asked) -> tuple[Mask, NDArray[np.float32]]:
             prompts: dict[str, Any] = {}
-            if boxes is not None:
-                prompts["input_boxes"] = [boxes.tolist()]
-            if points is not None:
-                prompts["input_points"] = [points[:, None].tolist()]
-                prompts["input_labels"] = [[[1]] * len(points)]
+            if asked.boxes is not None:
+                prompts["input_boxes"] = [asked.boxes.tolist()]
+            if asked.points is not None and asked.labels is not None:
+                prompts["input_points"] = [asked.points.tolist()]
+                prompts["input_labels"] = [asked.labels.tolist()]
             inputs = processor(original_sizes=[size], return_tensors="pt", **prompts).to(device)
             del inputs["original_sizes"]
+            logits = asked.logits(model.prompt_encoder.mask_input_size)
+            if logits is not None:
+                inputs["input_masks"] = torch.from_numpy(logits[None]).to(device)
             with torch.inference_mode(), half_precision(device):
-                outputs = model(image_embeddings=embeddings, multimask_output=several, **inputs)
+                outputs = model(image_embeddings=embeddings, multimask_output=asked.several, **inputs)
             masks = processor.post_process_masks(outputs.pred_masks.float().cpu(), [size])[0]
             return masks.numpy(), outputs.iou_scores[0].float().cpu().numpy()
 
@@ -140,16 +173,15 @@ def _of_meta(path: Path) -> Callable[[Picture], Predict]:
         with torch.inference_mode(), half_precision(device):
             predictor.set_image(picture)
 
-        def predict(
-            boxes: NDArray[np.float32] | None, points: NDArray[np.float32] | None, several: bool
-        ) -> tuple[Mask, NDArray[np.float32]]:
-            n = len(boxes if boxes is not None else points)  # type: ignore[arg-type]
+        def predict(asked: Asked) -> tuple[Mask, NDArray[np.float32]]:
+            n = len(asked.boxes if asked.boxes is not None else asked.points)  # type: ignore[arg-type]
             with torch.inference_mode(), half_precision(device):
                 masks, iou, _ = predictor.predict(
-                    box=boxes,
-                    point_coords=None if points is None else points[:, None],
-                    point_labels=None if points is None else np.ones((n, 1), np.int32),
-                    multimask_output=several,
+                    box=asked.boxes,
+                    point_coords=asked.points,
+                    point_labels=asked.labels,
+                    mask_input=asked.logits((LOW_RES_PX, LOW_RES_PX)),
+                    multimask_output=asked.several,
                 )
             return masks.reshape(n, -1, *picture.shape[:2]) > 0, iou.reshape(n, -1)
 
