@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from affordagent.agent import cli_instructions
 from affordagent.core.errors import AffordAgentError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def _add_data(commands: Any) -> None:
     stats.add_argument("file", type=Path, help="a Parquet or CSV file")
     stats.add_argument("--json", action="store_true", help="print JSON")
     stats.set_defaults(handler=_stats)
+    cli_instructions.add(verbs)
 
 
 def _add_sets(parser: argparse.ArgumentParser, required: bool) -> None:

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -26,6 +26,7 @@ TIMEOUT_S = 60.0
 RETRIES = 2  # after a broken connection, 408, 409, 429 or 5xx; waits grow, and follow Retry-After
 ATTEMPTS = 2  # at an answer in the form that was asked for
 JPEG_QUALITY = 92
+CHARACTERS_A_TOKEN = 3  # English has four and more
 MOST_SHOWN = 300  # characters of an answer in a message
 MOST_STARTS = 200  # places in an answer from which an object is looked for
 MOST_READ = 50_000  # characters of an answer that are looked at; no reply asked for here comes near it
@@ -42,12 +43,27 @@ class BadReplyError(AffordAgentError):
 
 
 class ChatModel:
-    """url: of the API, such as "https://api.openai.com/v1" or "http://gpu-box:8000/v1". model: its name there."""
+    """url: of the API, such as "https://api.openai.com/v1" or "http://gpu-box:8000/v1". model: its name there.
 
-    def __init__(self, url: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES) -> None:
+    temperature: 0, so that the same words mean the same again, unless variety is wanted. most_tokens: of one answer.
+    spend: told of the tokens of each question and its answer, as the server counts them, else by their characters.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        timeout_s: float = TIMEOUT_S,
+        retries: int = RETRIES,
+        *,
+        temperature: float = 0,
+        most_tokens: int | None = None,
+        spend: Callable[[int, int], None] | None = None,
+    ) -> None:
         import openai
 
         self.url, self.model, self.timeout_s = checked_url(url), model, timeout_s
+        self._temperature, self._most_tokens, self._spend = temperature, most_tokens, spend
         self._key = os.environ.get(KEY_VARIABLE, "")
         local = is_loopback(httpx.URL(self.url).host)
         self._client = openai.OpenAI(
@@ -58,7 +74,7 @@ class ChatModel:
             http_client=openai.DefaultHttpxClient(trust_env=not local),  # no proxy leads to this machine itself
         )
         # What a request carries besides; a server that does not take one of them is asked without it from then on.
-        self._wishes = {"response_format", "temperature"}
+        self._wishes = {"response_format", "temperature", "max_tokens"}
 
     def check(self) -> None:
         """Is the server there, and does it take the key?
@@ -112,7 +128,10 @@ class ChatModel:
             raise self._explained(error) from None
         choices = getattr(answer, "choices", None)
         text = getattr(getattr(choices[0], "message", None), "content", None) if isinstance(choices, list) else None
-        return text if isinstance(text, str) else ""
+        text = text if isinstance(text, str) else ""
+        if self._spend is not None:
+            self._spend(*_tokens(answer, messages, text))
+        return text
 
     def _answer(self, messages: list[dict[str, Any]], reply: type[BaseModel]) -> Any:
         import openai
@@ -129,7 +148,9 @@ class ChatModel:
     def _request(self, messages: list[dict[str, Any]], reply: type[BaseModel]) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self.model, "messages": messages}
         if "temperature" in self._wishes:
-            request["temperature"] = 0  # the same words are to mean the same again
+            request["temperature"] = self._temperature
+        if "max_tokens" in self._wishes and self._most_tokens is not None:
+            request["max_tokens"] = self._most_tokens
         if "response_format" in self._wishes:
             schema = {"name": reply.__name__, "strict": True, "schema": strict_schema(reply)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -155,6 +176,19 @@ class ChatModel:
         else:
             told = f"{self.url} does not answer as an OpenAI-compatible API does ({said})"
         return AffordAgentError(told.replace(self._key, "***") if self._key else told)
+
+
+def tokens_in(text: str) -> int:
+    """A guess at the tokens of a text, on the high side for English."""
+    return len(text) // CHARACTERS_A_TOKEN + 1
+
+
+def _tokens(answer: Any, messages: list[dict[str, Any]], text: str) -> tuple[int, int]:
+    """Of the question and of the answer."""
+    used = getattr(answer, "usage", None)
+    asked, told = getattr(used, "prompt_tokens", None), getattr(used, "completion_tokens", None)
+    guessed = tokens_in(json.dumps(messages)), tokens_in(text)
+    return asked if isinstance(asked, int) else guessed[0], told if isinstance(told, int) else guessed[1]
 
 
 def json_in(text: str) -> Any:
