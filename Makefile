@@ -1,11 +1,11 @@
-# make demo | make test | make lint | make bench | make clean
+# make demo | make test | make lint | make docs | make bench | make clean
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SYSTEM_LIBRARIES := libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libgl1 libgomp1
 
-.PHONY: demo test test-slow lint bench setup system clean
+.PHONY: demo test test-slow lint docs bench setup system clean
 
 demo: setup
 	$(BIN)/affordagent run "I need something to drive a nail into the wall"
@@ -20,6 +20,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Into site/. To read it: $(BIN)/python -m http.server --bind 127.0.0.1 -d site
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
 
 # One thread, as on the robot's computer. BENCH="--vlm DIR" measures the published model's loader too.  BENCH="--full": as reported.
 bench: setup
@@ -39,4 +43,4 @@ system:
 	@sh scripts/system_libraries.sh $(SYSTEM_LIBRARIES)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
