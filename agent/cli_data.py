@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from affordagent.agent import cli_instructions
+from affordagent.agent import cli_data_build, cli_instructions
 from affordagent.core.errors import AffordAgentError
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def _add_data(commands: Any) -> None:
     stats.add_argument("file", type=Path, help="a Parquet or CSV file")
     stats.add_argument("--json", action="store_true", help="print JSON")
     stats.set_defaults(handler=_stats)
+
+    cli_data_build.add(verbs)
     cli_instructions.add(verbs)
 
 
@@ -148,7 +150,7 @@ def _counted(what: str, things: Iterable[T]) -> Iterator[Iterator[T]]:
 
 def _print_report(report: Report) -> None:
     if report.problems:
-        _print_columns([("what", "where", "message"), *((p.what, p.where, p.message) for p in report.problems[:SHOWN])])
+        print_columns([("what", "where", "message"), *((p.what, p.where, p.message) for p in report.problems[:SHOWN])])
         if len(report.problems) > SHOWN:
             print(f"... and {len(report.problems) - SHOWN} more; --json lists all")
     for place, counts in report.by_place.items():
@@ -164,10 +166,10 @@ def _print_summary(summary: Summary) -> None:
     names = [field.name for field in fields(Group)]
     rows = [names, *(list(astuple(group)) for group in (*summary.groups, summary.total))]
     rows.append(["the paper", "", "", *(PAPER.get(name, "") for name in names[3:])])
-    _print_columns([[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows])
+    print_columns([[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows])
 
 
-def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Cells under each other; numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -7,16 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, Literal
 
-import cv2
-from PIL import Image
-
 from affordagent.core.errors import AffordAgentError
 from affordagent.finetune.data.entries import Entry
-from affordagent.finetune.data.table import PICTURE_ERRORS, load_mask, load_object_mask, upright_size
+from affordagent.finetune.data.pictures import look
+from affordagent.finetune.data.table import load_mask, load_object_mask
 
 What = Literal["row", "image", "mask", "empty mask", "depth"]
 _PIECE = 512
@@ -102,15 +99,7 @@ def problems_of(entry: Entry) -> list[Problem]:
     return found
 
 
-@lru_cache(maxsize=65_536)  # many rows share a picture
 def picture_size(path: str) -> tuple[int, int] | str:
     """(H, W) of a picture as load_image turns it, decoded to the end; or what is wrong with it."""
-    if not os.path.isfile(path):
-        return "is missing"
-    try:
-        with Image.open(path) as picture:
-            picture.load()  # OpenCV fills what a cut file lacks with grey and says nothing
-            size = upright_size(picture)
-    except PICTURE_ERRORS as error:
-        return f"is broken: {error}"
-    return size if cv2.haveImageReader(path) else "is of a kind OpenCV does not read"
+    seen = look(path)
+    return seen if isinstance(seen, str) else seen.size

@@ -28,6 +28,7 @@ from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask
 from affordagent.finetune.data.entries import DataSet, Entry, missing_words
 from affordagent.finetune.data.pickles import load_plain
+from affordagent.finetune.data.pictures import PICTURE_ERRORS, upright_size
 from affordagent.finetune.data.questions import (
     EXPLANATION,
     SEGMENTATION,
@@ -38,7 +39,7 @@ from affordagent.finetune.data.questions import (
 )
 from affordagent.finetune.data.rle import encode_rle
 from affordagent.finetune.data.schema import Kind, Sample
-from affordagent.finetune.data.table import IGNORED_LABEL, PICTURE_ERRORS, load_labels, upright_size
+from affordagent.finetune.data.table import IGNORED_LABEL, load_labels
 
 PACO = "vlpart/paco/annotations/paco_lvis_v1_train.json"
 PASCAL = "vlpart/pascal_part/train.json"

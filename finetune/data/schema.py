@@ -53,8 +53,10 @@ class Sample:
 
     Where the label comes from. status: see Status; an unlabelled row has neither mask nor mask_rle, and its text may
     be empty. tool: what made the mask: "original", "sam2_box", "florence2_sam2", "part_detector_sam2", "person", or
-    the name of another tool. tool_reason: why it and not a better one. confidence in [0, 1]: the tool's. checks: JSON
-    object of what the quality checks measured. failure: of a hard example from a trial: the code of what went wrong.
+    the name of another tool. tool_reason: why it and not a better one. confidence in [0, 1]: the tool's; of an
+    unlabelled row, that of the answer that did not become its label. checks: JSON object of what the quality checks
+    measured, among it "agreement", the overlap (IoU) of two tools' masks. failure: of a hard example from a trial: the
+    code of what went wrong.
     """
 
     image: str

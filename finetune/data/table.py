@@ -20,18 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask
+from affordagent.finetune.data.pictures import PICTURE_ERRORS, opened
 from affordagent.finetune.data.rle import decode_rle, looks_like_rle
 from affordagent.finetune.data.schema import KINDS, STATUSES, Sample
 
 PATHS = ("image", "mask", "depth", "object_mask")
 IGNORED_LABEL = 255
-EXIF_ORIENTATION, TURNED = 0x0112, 5
-# What Pillow raises for files that are missing, no picture, cut, broken inside, or absurdly large.
-PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 INTEGERS, FLOATS = ("mask_label", "object_label"), ("depth_unit_m", "confidence")
 _TYPES = dict.fromkeys(INTEGERS, pa.int64()) | dict.fromkeys(FLOATS, pa.float64())
 ARROW_SCHEMA = pa.schema([(f.name, _TYPES.get(f.name, pa.string())) for f in fields(Sample)])
@@ -95,7 +92,7 @@ def write_parquet(samples: Iterable[Sample], file: Path) -> int:
                 for name in PATHS:
                     columns[name] = [_relative(path, folder) for path in columns[name]]
                 for row, sample in enumerate(piece, start=count + 1):
-                    _check(sample, f"{file}, row {row}")
+                    check_sample(sample, f"{file}, row {row}")
                 writer.write_table(pa.table(columns, schema=ARROW_SCHEMA))
                 count += len(piece)
         if not count:
@@ -187,16 +184,10 @@ def load_labels(path: str) -> NDArray[Any]:
         AffordAgentError: missing or broken.
     """
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             return np.asarray(picture)
     except PICTURE_ERRORS as error:
         raise AffordAgentError(f"mask {path} {_why(path)}") from error
-
-
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """(H, W) of an opened picture, turned as its EXIF tag says, as load_image turns it; nothing is decoded."""
-    width, height = picture.size
-    return (width, height) if picture.getexif().get(EXIF_ORIENTATION, 1) >= TURNED else (height, width)
 
 
 def _labels(sample: Sample) -> NDArray[Any]:
@@ -311,7 +302,7 @@ def _sample(row: dict[str, Any], folder: str, where: str) -> Sample:
         if name in given:
             given[name] = os.path.normpath(os.path.join(folder, given[name]))
     sample = Sample(**{**_DEFAULTS, **given})
-    _check(sample, where)
+    check_sample(sample, where)
     return sample
 
 
@@ -326,7 +317,14 @@ def _number(value: Any, kind: type[int] | type[float], where: str, column: str) 
     raise AffordAgentError(f"{where}, column '{column}': '{value}' is not {'a whole' if kind is int else 'a'} number")
 
 
-def _check(sample: Sample, where: str) -> None:
+def check_sample(sample: Sample, where: str) -> None:
+    """Refuse a row that could not be read again.
+
+    Raises:
+        AffordAgentError: names the place and the column, and what is wrong with it.
+    """
+    if not sample.image or (sample.status == "labelled" and not sample.text):
+        raise AffordAgentError(f"{where}, column '{'text' if sample.image else 'image'}': empty; every row needs one")
     if sample.kind not in KINDS:
         raise AffordAgentError(f"{where}, column 'kind': '{sample.kind}' is not known; one of {', '.join(KINDS)}")
     if sample.status not in STATUSES:
