@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affordagent.agent import cli_eval_studies, cli_eval_suites, cli_fallback, cli_instances
+from affordagent.agent import cli_annotating, cli_eval_studies, cli_eval_suites, cli_fallback, cli_instances
 from affordagent.core.errors import AffordAgentError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def add(commands: Any) -> None:
     seg.set_defaults(handler=_segmentation)
     _add_controller(group)
     cli_instances.add(group)
+    cli_annotating.add(group)
     cli_fallback.add(group)
     cli_eval_suites.add(group)
     cli_eval_studies.add(group)

@@ -9,6 +9,7 @@ import importlib.resources
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,12 @@ def kept(detections: Sequence[Detection], picture: Picture) -> list[Detection]:
         return []
     boxes, scores = torch.tensor([d.box for d in inside]), torch.tensor([d.score for d in inside])
     return [inside[i] for i in nms(boxes, scores, DUPLICATE_IOU).tolist()]
+
+
+def whole_pixels(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
+    """The box x0, y0, x1, y1 in whole pixels inside an H x W picture, at least one pixel wide and high."""
+    x0, y0 = min(max(floor(box[0]), 0), width - 1), min(max(floor(box[1]), 0), height - 1)
+    return x0, y0, min(max(ceil(box[2]), x0 + 1), width), min(max(ceil(box[3]), y0 + 1), height)
 
 
 def _cut(value: float, most: float) -> float:

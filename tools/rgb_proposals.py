@@ -54,8 +54,13 @@ def scene_of_picture(color: NDArray[np.uint8]) -> tuple[RgbdFrame, TableScene]:
     """
     proposals = propose_rgb(color)
     height, width = color.shape[:2]
-    focal_px = 1.2 * max(height, width)  # of a common phone; nothing metric is taken from it
-    camera = CameraIntrinsics(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+    camera = made_up_camera(height, width)
     frame = RgbdFrame(np.ascontiguousarray(color), np.zeros((height, width), np.float32), camera, source="picture")
     plane = np.array([0.0, 0.0, 1.0, 0.0])
     return frame, TableScene(plane, np.full((height, width), np.nan, np.float32), proposals)
+
+
+def made_up_camera(height: int, width: int) -> CameraIntrinsics:
+    """Of a common phone, for a picture of which nothing is known; nothing metric is to be taken from it."""
+    focal_px = 1.2 * max(height, width)
+    return CameraIntrinsics(width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
