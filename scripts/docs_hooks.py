@@ -1,4 +1,4 @@
-"""What mkdocs.yml cannot say: pages from outside of docs/, the list of decisions, and the graph as a picture.
+"""What mkdocs.yml cannot say: pages from outside of docs/, lists of pages, and the graph as a picture.
 
 See https://www.mkdocs.org/user-guide/configuration/#hooks and https://www.mkdocs.org/dev-guide/plugins/#events.
 """
@@ -21,10 +21,13 @@ GRAPH_PICTURE = "![The graph: stages, decisions and ends](images/pipeline.svg)"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """The notes on decisions, by number."""
-    notes = sorted((Path(config.docs_dir) / "decisions").glob("*.md"))
-    section = next(entry["Decisions"] for entry in config.nav if "Decisions" in entry)
-    section += [{_title(note): f"decisions/{note.name}"} for note in notes]
+    """The notes on decisions, by number; and pages that mkdocs.yml does not name yet, so that none is lost."""
+    docs, sections = Path(config.docs_dir), {name: part for entry in config.nav for name, part in entry.items()}
+    sections["Decisions"] += [{_title(p): f"decisions/{p.name}"} for p in sorted((docs / "decisions").glob("*.md"))]
+    named = str(config.nav)
+    more = [{_title(page): page.name} for page in sorted(docs.glob("*.md")) if f"'{page.name}'" not in named]
+    if more:
+        sections["How-tos"].append({"More": more})
     return config
 
 
@@ -42,6 +45,6 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return GRAPH.sub(GRAPH_PICTURE, markdown)
 
 
-def _title(note: Path) -> str:
+def _title(page: Path) -> str:
     """ "0025 A language model's answer is data", from the first line."""
-    return note.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    return page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
