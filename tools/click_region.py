@@ -27,6 +27,7 @@ WEAK_BORDER = 0.5  # conductance from which nothing sets the region apart: then 
 LEAST_PX = 20
 LEAST_REST = 0.07  # share of the pixels that a part of a thing leaves to the rest of it
 NEAR_PX = 12  # from a thing, for picture height 480: its outline from depth is a little small
+EDGE_PX, TOUCH_PX = 2.0, 8  # a click so near to the mask's outline mends the outline, and no more than around itself
 AROUND_M = 0.03  # of a click on nothing that stands out: as far as a region may reach
 SMOOTH_PX = 2.0  # of the points, before their surface's direction is taken
 
@@ -45,6 +46,8 @@ def region_at(
         near |= _piece(mask, at)
     graph = _Graph.of(frame, near)
     found = graph.sweep(at, mask, add, against)
+    if mask.any() and _to_edge_px(mask, at) <= EDGE_PX * frame.camera.height / 480:
+        found &= _disc(frame, at, max(2, round(TOUCH_PX * frame.camera.height / 480)))
     found[at[1], at[0]] = True
     return found
 
@@ -69,6 +72,13 @@ def _disc(frame: RgbdFrame, at: Pixel, radius_px: int) -> Mask:
     disc = np.zeros(frame.depth_m.shape, np.uint8)
     cv2.circle(disc, at, radius_px, 1, -1)
     return disc > 0
+
+
+def _to_edge_px(mask: Mask, at: Pixel) -> float:
+    """How far a pixel is from the mask's outline, from within or without."""
+    x, y = at
+    same = mask if mask[y, x] else ~mask
+    return float(cv2.distanceTransform(np.pad(same, 1, mode="edge").astype(np.uint8), cv2.DIST_L2, 5)[y + 1, x + 1])
 
 
 def _piece(mask: Mask, at: Pixel) -> Mask:
