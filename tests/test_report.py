@@ -1,4 +1,4 @@
-"""report.html of a run that puts something somewhere: the destination, the way there, grasps that were not taken."""
+"""report.html: the destination, the way there, grasps that were not taken; what a failure means and what helps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from affordagent.agent.pictures import DESTINATION_RGB, scene_3d
 from affordagent.agent.report import write_report
 from affordagent.agent.session import Session
 from affordagent.agent.settings import Settings
+from affordagent.core.failure_guide import guide
 from affordagent.core.run_store import RunStore, write_json
 
 
@@ -36,3 +38,13 @@ def test_the_report_shows_where_it_goes_and_why_better_grasps_were_not_taken(tmp
     path = next(trace for trace in scene_3d(store).data if trace.name == "delivery")
     way = np.c_[path.x, path.y, path.z]
     assert np.linalg.norm(way - plan.delivery.T_base_tcp[:3, 3], axis=1).min() < 0.02
+
+
+@pytest.mark.parametrize(("code", "explained"), [("grasp.too_wide", True), ("grasp.of_an_older_release", False)])
+def test_the_report_says_what_a_failure_means(tmp_path: Path, code: str, explained: bool) -> None:
+    failure = {"stage": "propose", "code": code, "message": "the part is 120 mm wide"}
+    run = {"command": "pick up the box", "outcome": "failure", "query": None, "stages": [], "versions": {}}
+    write_json(tmp_path / "run.json", run | {"failure": failure, "settings": Settings().model_dump(mode="json")})
+    page = write_report(tmp_path).read_text()
+    assert "the part is 120 mm wide" in page
+    assert (guide("grasp.too_wide").meaning in page) == explained
