@@ -189,6 +189,7 @@ class CommandedCell:
             )
         self._under_way = job.activity
         self._stopped.clear()
+        job.done.set_running_or_notify_cancel()  # who waits for it may go away, and cannot take the answer along
 
     def _waiting(self, plan_id: str) -> OpenPlan:
         plan = self._plan
@@ -261,7 +262,7 @@ class CommandedCell:
 
     def _unless_stopped(self) -> None:
         if self._stopped.is_set():
-            raise StageFailure("execute", "execution.stopped", "stopped on request before it began")
+            raise StageFailure("execute", "execution.stopped", "stopped on request")
 
     def _turn(self, talk: Conversation, job: _Job) -> None:
         assert isinstance(job.work, str)
@@ -270,6 +271,8 @@ class CommandedCell:
             self._unless_stopped()
             talk.say(job.work)
             result: Any = self._so_far(None)
+            if not result.ended:
+                self._unless_stopped()
         except AffordAgentError as error:
             result = error
         if self._job is not None:  # else the turn's plan made room: nobody waits for it
