@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -29,9 +30,7 @@ def add(verbs: Any) -> None:
         epilog="see docs/instructions.md",
     )
     made.add_argument("--n", type=int, required=True, help="how many")
-    made.add_argument(
-        "--style", choices=STYLES, required=True, help="the name; a purpose with the name; a purpose alone"
-    )
+    made.add_argument("--style", choices=STYLES, required=True, help="a name; a purpose and the name; a purpose alone")
     made.add_argument("--offline", action="store_true", help="by a grammar, without a language model")
     made.add_argument("--language", metavar="URL,MODEL", help="an OpenAI-compatible server; key: AFFORDAGENT_LLM_KEY")
     made.add_argument("--seed", type=int, default=0, help="(default 0)")
@@ -45,9 +44,7 @@ def add(verbs: Any) -> None:
     made.add_argument("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="of a million tokens")
     made.add_argument("--per-minute", type=float, metavar="N", help="requests a minute, at most")
     made.add_argument("--workers", type=int, default=4, help="requests under way at once (default 4)")
-    made.add_argument(
-        "--cache", type=Path, metavar="DIR", help="of replies (default ~/.cache/affordagent/instructions)"
-    )
+    made.add_argument("--cache", type=Path, metavar="DIR", help="of replies (~/.cache/affordagent/instructions)")
     made.set_defaults(handler=_instructions)
 
 
@@ -76,7 +73,7 @@ def _instructions(args: argparse.Namespace) -> int:
     if had:
         print(f"{file}: {had} pairs are there already, going on", file=sys.stderr)
     try:
-        for pair in make(source, wanted, kept, checker):
+        for pair in itertools.chain(list(kept.made.taken), make(source, wanted, kept, checker)):
             if args.json:
                 print(json.dumps(_line(pair), ensure_ascii=False), flush=True)
     finally:

@@ -23,10 +23,11 @@ from PIL import Image
 @dataclass
 class ChatService:
     """replies: one for each question, the last one again and again: text, (status, error body), or seconds to keep
-    silent."""
+    silent. usage: the tokens that each answer tells of; None: it tells of none."""
 
     replies: Sequence[str | tuple[int, dict[str, Any]] | float]
     key: str | None = None
+    usage: dict[str, int] | None = None
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     authorization: list[str] = field(default_factory=list)
@@ -63,9 +64,8 @@ class ChatService:
                 reply = "{}"
             message = {"role": "assistant", "content": reply}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            return JSONResponse(
-                {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
-            )
+            answer = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+            return JSONResponse(answer | ({"usage": self.usage} if self.usage else {}))
 
         return app
 
@@ -77,9 +77,11 @@ class ChatService:
 
 
 @contextmanager
-def chatting(*replies: str | tuple[int, dict[str, Any]] | float, key: str | None = None) -> Iterator[ChatService]:
+def chatting(
+    *replies: str | tuple[int, dict[str, Any]] | float, key: str | None = None, usage: dict[str, int] | None = None
+) -> Iterator[ChatService]:
     """A service that runs in a thread until the block ends."""
-    service = ChatService(replies, key)
+    service = ChatService(replies, key, usage)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()

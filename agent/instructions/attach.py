@@ -39,9 +39,7 @@ def chosen(rows: Sequence[Sample], n: int, seed: int, categories: Sequence[str] 
         if row.kind == "template" and masked and row.category and (not categories or _thing(row) in categories):
             waiting[_thing(row)].append(row)
     if not waiting:
-        raise AffordAgentError(
-            "no row with a mask, a category and the kind template: nothing to write instructions for"
-        )
+        raise AffordAgentError("no row has a mask, a category and the kind template: there is nothing to write for")
     rng = np.random.default_rng(seed)
     for found in waiting.values():
         rng.shuffle(found)  # type: ignore[arg-type]

@@ -16,9 +16,7 @@ from affordagent.core.catalogue import catalogue
 from affordagent.core.lexicon import lexicon
 from affordagent.finetune.data.instructions.pairs import MOST_WORDS, Instruction
 
-NEAR = (
-    90.0  # percent of equal letters (rapidfuzz ratio) from which a question is a copy of another about the same thing
-)
+NEAR = 90.0  # percent of equal letters (rapidfuzz ratio) from which a question copies another about the same thing
 FEWEST_WORDS = 2
 _ACTION = re.compile(
     r"\b(?:pick|grasp|grip|grab|hold|held|take|taken|lift|use|used|reach|carry|seize|clasp|pinch|squeeze|turn|press"

@@ -2,9 +2,9 @@
 
 Synonyms are the names of the catalogue or the lexicon, and WordNet's lemmas for them. Not to be said are every word of
 the name itself, the last word of each synonym ("cutters" of "side cutters"), the parts of a compound name ("screw" of
-"screwdriver"), what is derived from any of these ("strain" of "strainer") in all its forms, and names of the kinds right
-below and, where it holds little else, above. The words before the last one of a synonym ("coffee" of "coffee mug") give
-nothing away, nor does a narrower kind that is a thing of its own here ("kettle" of "utensil").
+"screwdriver"), what is derived from any of these ("strain" of "strainer") in all its forms, and names of the kinds
+right below and, where it holds little else, above. The words before the last one of a synonym ("coffee" of "coffee
+mug") give nothing away, nor does a narrower kind that is a thing of its own here ("kettle" of "utensil").
 
 The table is derived from WordNet 3.0, Copyright 2006 by Princeton University; see
 agent/language/WORDNET_LICENCE.txt.
@@ -33,8 +33,9 @@ NARROW = 12  # a kind with more kinds below it ("hand tool") gives nothing away
 SHORTEST = 4  # letters of a word that is looked for inside longer ones ("hammer" in "sledgehammer")
 # Words that end many names, and say nothing of the thing.
 VAGUE = frozenset(
-    "tool machine device instrument implement appliance thing item object article unit kit set pair and or of the a with"
-    " for end type roll stick holder container vessel case pack part utensil food fruit vegetable equipment toy".split()
+    "tool machine device instrument implement appliance thing item object article unit kit set pair and or of the a"
+    " with for end type roll stick holder container vessel case pack part utensil food fruit vegetable equipment"
+    " toy".split()
 )
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _ENDINGS = (
@@ -194,16 +195,17 @@ def _forms(word: str) -> frozenset[str]:
 
 
 def _holds(word: str, forbidden: str) -> bool:
-    """Is a word made with another: "sledgehammer", "hammerhead"; of short ones only when the rest is a word too?"""
+    """Is a word made with another ("sledgehammer"), with a short one ("cupboard") where the rest is a word too?"""
     if word == forbidden or len(word) <= len(forbidden):
         return False
     stem = forbidden.removesuffix("e") if len(forbidden) > SHORTEST else forbidden
-    if not (word.startswith(stem) or word.endswith(forbidden)):
-        return False
-    if len(stem) > SHORTEST:
-        return True
-    rest = word.removeprefix(stem) if word.startswith(stem) else word.removesuffix(forbidden)
-    return len(rest) > 2 and (rest in english() or singular(rest) in english())
+    if word.startswith(stem):
+        return len(stem) >= SHORTEST or _is_word(word.removeprefix(stem))
+    return word.endswith(forbidden) and (len(forbidden) > SHORTEST or _is_word(word.removesuffix(forbidden)))
+
+
+def _is_word(text: str) -> bool:
+    return len(text) > 2 and (text in english() or singular(text) in english())
 
 
 def _is_slip(word: str, forbidden: str) -> bool:
@@ -211,4 +213,4 @@ def _is_slip(word: str, forbidden: str) -> bool:
     known = (form in english() or form in _table().senses for form in (word, singular(word)))
     if min(len(word), len(forbidden)) < SHORTEST or any(known):
         return False
-    return OSA.distance(word, forbidden) <= (1 if len(forbidden) < 8 else 2)
+    return OSA.distance(word, forbidden) <= (1 if len(forbidden) < 10 else 2)

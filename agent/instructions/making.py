@@ -1,4 +1,4 @@
-"""Making instructions: drafts are written, checked, and kept one a line, so that a kill costs at most the draft at hand.
+"""Making instructions: drafts are written, checked, and kept one a line: a kill costs at most the draft at hand.
 
 `FILE` has the pairs that were taken, `FILE.rejected.jsonl` the others with the reason, `FILE.settings.json` what they
 were made with. The same command goes on where it was: how many drafts of a category there have been says which comes

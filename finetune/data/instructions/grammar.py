@@ -1,8 +1,8 @@
 """Instructions without a language model: frames and pieces of meaning, put together at random.
 
 `grammar.json` holds the frames: a symbol {x} stands for one of its lines, [a|b] for a choice. The symbols do, doing,
-passive, state, trait, plan, care, name and hold come from the thing (`uses.py`). What comes out is made to read as
-typed: with or without capitals, contractions, a courtesy, a full stop.
+passive, state, trait, plan, care, name, is, it, kind and hold come from the thing (`uses.py`). What comes out is made
+to read as typed: with or without capitals, contractions, a courtesy, a full stop.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _SHORT_FORMS = {
     "want to": "wanna",
 }
 _CASUAL = frozenset(["going to", "want to"])
+_YOURS = {"my": "your", "me": "you", "I": "you", "our": "your", "us": "you", "we": "you"}
 _VOWELS = "aeiou"
 
 
@@ -56,21 +57,30 @@ def write(rng: np.random.Generator, category: str, style: Style, uses: Uses) -> 
     """One pair about a thing. Nothing is checked: a hard question may still name it."""
     name = _name(rng, uses)
     if style == "template":
-        return Instruction(category, style, ask(rng, AFFORDANCE, name), _answer(rng, "answer_template", name, uses, {}))
+        pieces = _naming(name, uses)
+        return Instruction(category, style, ask(rng, AFFORDANCE, name), _answer(rng, "answer_template", pieces))
     for _ in range(_MOST_TRIES):
-        pieces = _pieces(rng, uses) | {"name": name}
+        pieces = _pieces(rng, uses) | _naming(name, uses)
         said: set[str] = set()
         try:
             question = _expanded(rng, "{" + style + "}", pieces, said)
         except _Missing:
             continue
         frame = "answer" if said & {"do", "doing", "passive"} else "answer_to_state"
-        return Instruction(category, style, typed(rng, question), _answer(rng, frame, name, uses, pieces))
+        return Instruction(category, style, typed(rng, question), _answer(rng, frame, pieces))
     raise ValueError(f"{category}: no frame of {style} fits what is known of it")
 
 
-def _answer(rng: np.random.Generator, frame: str, name: str, uses: Uses, pieces: Mapping[str, str]) -> str:
-    return _sentences(_expanded(rng, "{" + frame + "}", {**pieces, "name": name, "hold": uses.hold}, set()))
+def _answer(rng: np.random.Generator, frame: str, pieces: Mapping[str, str]) -> str:
+    text = _sentences(_expanded(rng, "{" + frame + "}", pieces, set()))
+    return re.sub(r"\b(?:my|me|I|our|us|we)\b", lambda mine: _YOURS[mine[0]], text)
+
+
+def _naming(name: str, uses: Uses) -> dict[str, str]:
+    """The name and the words that go with it: "the scissors are held by their handle"."""
+    if name.endswith("s") and not name.endswith("ss"):
+        return {"name": name, "is": "are", "it": "them", "kind": "ones", "hold": uses.hold.replace("its", "their")}
+    return {"name": name, "is": "is", "it": "it", "kind": "one", "hold": uses.hold}
 
 
 def _name(rng: np.random.Generator, uses: Uses) -> str:
@@ -81,7 +91,8 @@ def _name(rng: np.random.Generator, uses: Uses) -> str:
 def _pieces(rng: np.random.Generator, uses: Uses) -> dict[str, str]:
     """One of each kind that is there, choices made; the deed in all its forms."""
     deed = _chosen(rng, _pick(rng, uses.deeds))
-    found = {"do": _PATIENT.sub(r"\1", deed), "doing": gerund(_PATIENT.sub(r"\1", deed)), "room": uses.room}
+    plain = _PATIENT.sub(r"\1", deed)
+    found = {"do": plain.replace("+", ""), "doing": gerund(plain), "room": uses.room}
     if needy := passive(deed):
         found["passive"] = needy
     kinds = {"state": uses.states, "trait": uses.traits, "plan": uses.plans, "care": uses.care}
@@ -152,9 +163,8 @@ def _asks(text: str) -> bool:
 
 
 def gerund(deed: str) -> str:
-    """ "whip the cream" -> "whipping the cream"; "dice and fry" has both verbs turned only where they are joined."""
-    verb, _, rest = deed.partition(" ")
-    return f"{_ing(verb)} {rest}".strip()
+    """ "wash the rice and +leave the water behind" -> "washing the rice and leaving the water behind"."""
+    return re.sub(r"^[a-z]+|\+[a-z]+", lambda verb: _ing(verb[0].removeprefix("+")), deed)
 
 
 def _ing(verb: str) -> str:
@@ -174,6 +184,8 @@ def _ing(verb: str) -> str:
 
 def passive(deed: str) -> str | None:
     """ "whip <the cream> until stiff" -> "the cream needs whipping until stiff"; None where that would be odd."""
+    if "+" in deed:
+        return None
     patient = _PATIENT.search(deed)
     if patient is None or not re.match(r"(?:the|this|these|my|our) ", patient[1]) or deed.split()[0] in _ACTIVE:
         return None

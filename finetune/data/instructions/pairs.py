@@ -1,4 +1,4 @@
-"""Question-answer pairs of the published form: <1> an instruction, <2> an answer with the thing's name and an action."""
+"""Question-answer pairs of the published form: <1> an instruction, <2> an answer with the name and an action."""
 
 from __future__ import annotations
 

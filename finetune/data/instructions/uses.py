@@ -1,8 +1,8 @@
 """What things are for, in pieces that a grammar puts together: deeds, states of affairs, traits, plans, cares.
 
 `uses.json` has them for the categories of the catalogue; for the things of the lexicon the deeds are its uses, and for
-anything else they come from a definition ("... used for driving nails"). In a piece [a|b] stands for a choice, and
-<...> marks what the deed is done to.
+anything else they come from a definition ("... used for driving nails"). In a piece [a|b] stands for a choice, <...>
+marks what the deed is done to, and + a second verb.
 """
 
 from __future__ import annotations
