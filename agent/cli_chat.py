@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affordagent.agent.web.text import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,6 +18,19 @@ EPILOG = """
 "the other one", "no, by the handle", "put it back", "put it in the box", "give it to me" and "again" refer to what was
 said before. Ctrl-C stops the arm; at the prompt it ends the talk. docs/talking.md has more.
 """
+LONGEST = 4000  # characters of a line
+STAGES_SAID = {
+    "read": "reading",
+    "understand": "understanding",
+    "look": "looking",
+    "ground": "finding it",
+    "lift": "measuring it",
+    "propose": "choosing a grasp",
+    "plan": "planning",
+    "confirm": "asking",
+    "execute": "moving",
+    "verify": "checking",
+}
 ASK_WHICH = 0.5  # a talk asks which of two things is meant, where the settings do not say otherwise
 
 
@@ -57,19 +72,21 @@ def _chat(args: argparse.Namespace) -> int:
 
     settings = talk_settings(args)
     console = Console(highlight=False)
+    screen = _Screen(console)
     for turn in read_talk(args.runs, args.talk)[-6:]:
-        console.print(f"{turn['who']}: {turn['text']}", style="dim", markup=False)
+        screen.print(f"{turn['who']}: {turn['text']}", "dim")
 
     def answer(question: dict[str, Any]) -> str:
-        console.print(question["question"], style="bold yellow", markup=False)
+        screen.print(question["question"], "bold yellow")
         return _read(console) or "no"
 
     console.print("loading ...", style="dim")
     with Session(settings) as session:
-        talk = Conversation(session, args.runs, args.talk, tell=lambda e: _show(console, e), answer=answer)
-        console.print("Tell me what you want, in your own words. An empty line ends the talk.", style="dim")
+        talk = Conversation(session, args.runs, args.talk, tell=screen.show, answer=answer)
+        console.print('Tell me what you want, in your own words; "help" says more. An empty line ends it.', style="dim")
         while text := _read(console):
             talk.say(text)
+            screen.status.stop()
     return 0
 
 
@@ -82,12 +99,27 @@ def _read(console: Console) -> str:
         return ""
 
 
-def _show(console: Console, event: Event) -> None:
-    if event.kind == "record" and event.data["status"] == "ok":
-        console.print(f"  {event.data['stage']:<11}{event.text}", style="dim", markup=False)
-    elif event.kind in ("say", "ask"):
-        console.print(event.text, style="bold cyan" if event.kind == "ask" else "cyan", markup=False)
-        for number, choice in enumerate(event.data.get("choices", []), 1):
-            console.print(f"  {number}. {choice['label']}", style="cyan", markup=False)
-    elif event.kind == "run":
-        console.print(f"  {event.run}", style="dim", markup=False)
+class _Screen:
+    """A talk in the terminal: what is under way in the last line, all else above it. Words of persons, models and files
+    cannot steer the terminal: see `agent.web.text.shown`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.status = console.status("")
+
+    def print(self, text: str, style: str) -> None:
+        self.status.stop()
+        self._console.print(shown(text, LONGEST), style=style, markup=False)
+
+    def show(self, event: Event) -> None:
+        if event.kind == "stage":
+            self.status.update(f"[dim]{STAGES_SAID.get(event.text, event.text)} ...[/dim]")
+            self.status.start()
+        elif event.kind == "record" and event.data["status"] == "ok":
+            self.print(f"  {event.data['stage']:<11}{event.text}", "dim")
+        elif event.kind in ("say", "ask"):
+            self.print(event.text, "bold cyan" if event.kind == "ask" else "cyan")
+            for number, choice in enumerate(event.data.get("choices", []), 1):
+                self.print(f"  {number}. {choice['label']}", "cyan")
+        elif event.kind == "run":
+            self.print(f"  {event.run}", "dim")

@@ -27,7 +27,7 @@ def ground(bench: Workbench, state: GraspState) -> Done:
     if first is None:
         return Done(f"not found: {doubts[0].says}", {"doubts": _plain(doubts), **failure}, {"grounding": "failed"})
     evidence = {"doubts": _plain(doubts), **first.as_json()}
-    if doubts and first.surely_absent(bench.present_above):
+    if doubts and first.surely_absent(_present_above(bench)):
         raise _not_found(bench.store.get("query"), absent(first), evidence)
     if doubts:
         bench.store.put("first_answer", first.part)
@@ -45,7 +45,7 @@ def ground_again(bench: Workbench, state: GraspState) -> Done:
     second, failure = _ask(bench, bench.fallback)
     if second is not None:
         bench.store.put("second_answer", second.part)
-    decision = decide(first, second, bench.sure_above, bench.present_above)
+    decision = decide(first, second, bench.sure_above, _present_above(bench))
     evidence: dict[str, Any] = {"decision": decision.as_json(), "asked_because": _asked_because(state)}
     evidence |= {name: o.as_json() for name, o in (("first", first), ("second", second)) if o is not None}
     if second is None:
@@ -55,6 +55,11 @@ def ground_again(bench: Workbench, state: GraspState) -> Done:
     _take(bench, decision.part, decision.confidence, decision.presence)
     evidence |= {"tool": decision.part.tool, "confidence": decision.confidence}
     return Done(f"{decision.part.tool}, confidence {decision.confidence:.2f}: {decision.says}", evidence)
+
+
+def _present_above(bench: Workbench) -> float:
+    """A thing that the person chose is there, whatever it looks like to the tools."""
+    return 0.0 if bench.store.get("query").at_m is not None else bench.present_above
 
 
 def doubts_of(first: Opinion | None, failure: dict[str, Any], sure_above: float) -> list[Doubt]:

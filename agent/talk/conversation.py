@@ -17,7 +17,7 @@ from affordagent.agent.talk import answers
 from affordagent.agent.talk.marking import INSTEAD_OF_WORDS, Marked, acts_of, read_marked
 from affordagent.agent.talk.outcomes import question_of, summary, thing_of, went_well
 from affordagent.agent.talk.reading import aside, read_turn
-from affordagent.agent.talk.replies import after_no, is_no, is_yes, readable
+from affordagent.agent.talk.replies import after_no, is_no, is_yes, is_yes_but, readable
 from affordagent.agent.talk.steps import numbered, said_of
 from affordagent.agent.talk.telling import Known, is_out_of_the_way, told
 from affordagent.core.errors import AffordAgentError, StageFailure
@@ -246,19 +246,28 @@ class Conversation:
             self.session.stop()
 
     def _confirmed(self, question: dict[str, Any], state: TalkState) -> bool:
-        """A question of the person's is answered, and the motion is asked about again."""
+        """Only a plain yes. A question of the person's is answered, and the motion is asked about again."""
         for _ in range(MOST_ASIDES):
             text = self._answer(question)
+            if self._stopped.is_set():
+                return False
             if is_yes(text):
-                return not self._stopped.is_set()
-            about = aside(readable(text), {**state, "asked": None}, self.session.tools.understand)
-            if about is None or self._stopped.is_set():
-                break
-            self._tell(Event("say", about["text"] if about["do"] == "say" else self._answer_to(about, state)))
-        else:
-            return False
-        self._instead = after_no(text) if is_no(text) else text.strip()
+                return True
+            about = self._aside(text, state)
+            if is_yes_but(text):
+                self._tell(Event("say", "Only a plain yes moves me; a plain no leaves it."))
+            elif about is not None:
+                self._tell(Event("say", about["text"] if about["do"] == "say" else self._answer_to(about, state)))
+            else:
+                self._instead = text.strip() if after_no(text) or not is_no(text) else ""
+                return False
         return False
+
+    def _aside(self, text: str, state: TalkState) -> Act | None:
+        try:
+            return aside(readable(text), {**state, "asked": None}, self.session.tools.understand)
+        except StageFailure:  # refused: it is no answer to anything, and the turn that follows says why
+            return None
 
     def _out_of_the_way(self, state: TalkState) -> None:
         """Before a look: an arm that stands elsewhere would be in the picture.

@@ -26,7 +26,7 @@ _PATTERNS: tuple[tuple[About, str], ...] = (
     ("plan", r"(?:where|how) (?:will|would|are|do) you (?:going to )?(?:put|place|hold|gri?p|grasp|take|move)"),
     ("plan", r"what(?:'s| is) (?:the|your) plan"),
     ("seen", r"what (?:do|can|did|could) you see|(?:what|which) (?:\w+ )?(?:things|objects|items)\b"),
-    ("seen", r"what(?:'s| is| are| else is| stands?| lies)? (?:there |on|in front|in view|around)|how many \w+\b"),
+    ("seen", r"what(?:'s| is| are| else is| stands?| lies)? (?:there\b|on|in front|in view|around)|how many \w+\b"),
     ("seen", r"(?:describe|look at|scan|inspect) (?:the |your )?(?:scene|table|view|bench)"),
     ("seen", r"(?:look around|what else|list (?:the |all )?(?:things|objects|everything))\b"),
     ("there", rf"(?:is|are) there {_THING}(?: (?:on|in|here|there|left)\b.*)?\W*$"),

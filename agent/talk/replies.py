@@ -19,6 +19,7 @@ _BUT = re.compile(
     r"\b(?:but|except|wait|stop|not|don't|instead|no|rather|first|after|only|if|unless|until|when|other|another)\b|\?",
     re.I,
 )
+_AGAINST = re.compile(r"\b(?:stop|wait|no|not|don't|other|another|instead|rather)\b", re.I)
 _NUMBER = re.compile(
     r"^\W*(?:the |number |no\.? ?|choice |#)*"
     r"(?P<n>[1-9]|one|two|three|four|first|second|third|fourth|last)(?: one)?(?:,? please)?\W*$",
@@ -44,6 +45,11 @@ def is_yes(text: str) -> bool:
     if found is None:
         return False
     return _BUT.search(text[found.end() :]) is None
+
+
+def is_yes_but(text: str) -> bool:
+    """A yes with something to it that is no refusal: "yes, but slowly"."""
+    return _YES.search(text) is not None and not is_yes(text) and _AGAINST.search(text) is None
 
 
 def is_no(text: str) -> bool:

@@ -75,6 +75,7 @@ def read_steps(text: str, understand: Understand) -> Steps | None:
     Raises:
         StageFailure: what `understand` refuses in any of the steps.
     """
+    text = " ".join(text.split())
     if _ORDER.search(text) and _STEP.search(text):
         return Steps([], 'In which order? Please say it as "first ..., then ...".')
     pieces = [listed for piece in _pieces(text) for listed in _listed(piece)]
@@ -180,7 +181,7 @@ def _listed(piece: str) -> list[str]:
         things = [thing for thing in between.split(found["things"]) if thing.strip()]
         named = [thing if _NOUN.search(f"{thing} ") else f"the {thing}" for thing in things]
         sentences = [f"{found['head']} {thing}{found['tail'] or ''}" for thing in named]
-        if len(sentences) > 1 and all(_is_named(understand(sentence), sure) for sentence in sentences):
+        if 1 < len(sentences) <= MOST_STEPS + 1 and all(_is_named(understand(sentence), sure) for sentence in sentences):
             return sentences
     return [piece]
 
