@@ -30,7 +30,7 @@ SECOND_THING = 0.25  # share of the mask on another thing from which it marks tw
 @dataclass(frozen=True)
 class Change:
     """Shares of the pixels under and around the mask that are not as they were; told: of the depths, those that are
-    there now."""
+    there now; where too few are, all counts as changed."""
 
     under: float
     around: float
@@ -55,7 +55,7 @@ def check_unchanged(painted: PaintedMask, now: RgbdFrame, table: TableScene) -> 
     change = change_of(painted, now, table)
     if change.told < LEAST_TOLD:
         raise _stale(
-            f"only {100 * change.told:.0f} % of its depths can be compared, at least {100 * LEAST_TOLD:.0f} % are needed",
+            f"{100 * change.told:.0f} % of its depths can be compared, at least {100 * LEAST_TOLD:.0f} % are needed",
             **change.as_json(),
         )
     if max(change.under, change.around) > CHANGED:
@@ -71,15 +71,17 @@ def change_of(painted: PaintedMask, now: RgbdFrame, table: TableScene) -> Change
     """How far the picture of now is another one than the mask was painted on; both of one camera."""
     then, mask = painted.frame, painted.mask
     around = _grown(mask, _around_px(now, mask)) & ~mask
+    both = (then.depth_m > 0) & (now.depth_m > 0)
+    seen_then = (mask | around) & (then.depth_m > 0)
+    told = float((seen_then & both).sum() / max(int(seen_then.sum()), 1))
+    if told < LEAST_TOLD:
+        return Change(1.0, 1.0, told)
     noise_m = float(np.median(noise_sigma(table.height_m, now.depth_m)))
     tolerance_m = float(np.clip(SIGMAS * np.sqrt(2) * noise_m, *TOLERANCE_M))
-    both = (then.depth_m > 0) & (now.depth_m > 0)
     moved = both & (np.abs(then.depth_m - now.depth_m) > tolerance_m)
     side = _side(now)
     moved = cv2.morphologyEx(moved.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side // 2 + 1,) * 2, np.uint8)) > 0
     changed = moved | (np.linalg.norm(_lab(then) - _lab(now), axis=-1) > COLOUR_OFF)
-    seen_then = (mask | around) & (then.depth_m > 0)
-    told = float((seen_then & both).sum() / max(int(seen_then.sum()), 1))
     return Change(float(changed[mask].mean()), float(changed[around].mean()) if around.any() else 0.0, told)
 
 
