@@ -175,12 +175,11 @@ class _Progress:
 
 def _print_import(out: Path, counts: Imported, rejects: Path, as_json: bool) -> None:
     import json
-    from dataclasses import asdict
 
     from affordagent.agent.cli_data import print_columns
 
     if as_json:
-        print(json.dumps({"file": str(out), "rejects": str(rejects), **asdict(counts)}))
+        print(json.dumps({"file": str(out), "rejects": str(rejects), **vars(counts)}))
         return
     print_columns(
         [

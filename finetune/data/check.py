@@ -86,7 +86,11 @@ def problems_of(entry: Entry) -> list[Problem]:
         except AffordAgentError as error:
             found.append(Problem(entry.where, "mask", str(error)))
     try:
-        load_object_mask(sample, size)
+        whole = load_object_mask(sample, size)
+        if whole is not None and not whole.any():
+            found.append(
+                Problem(entry.where, "empty mask", f"the mask of the whole thing has no pixel ({sample.image})")
+            )
     except AffordAgentError as error:
         found.append(Problem(entry.where, "mask", f"of the whole thing: {error}"))
     if sample.depth is not None:

@@ -59,19 +59,23 @@ def find(rows: Sequence[Sample]) -> Duplicates:
         if row.sha256 is None or row.phash is None:
             raise AffordAgentError(f"{row.image} has no hashes; `affordagent data import` and `data split` make them")
     parents = np.arange(len(rows))
-    first: dict[tuple[str, str], int] = {}
+    first: dict[tuple[str, str | None], int] = {}
     exact = 0
     of_hash: dict[int, int] = {}
+    same: list[tuple[int, int, int]] = []
     for i, row in enumerate(rows):
         for key in ("group", row.group), ("image", row.image), ("sha256", row.sha256):
             if key[1] is not None:
-                one = first.setdefault((key[0], str(key[1])), i)
+                one = first.setdefault(key, i)
                 exact += key[0] == "sha256" and rows[one].image != row.image
                 _join(parents, one, i)
-        _join(parents, of_hash.setdefault(int(str(row.phash), 16), i), i)
+        one = of_hash.setdefault(int(str(row.phash), 16), i)
+        if rows[one].sha256 != row.sha256 and first["sha256", row.sha256] == i:
+            same.append((one, i, 0))
+        _join(parents, one, i)
     hashes = np.array(list(of_hash), np.uint64)
     at = np.array(list(of_hash.values()), np.int64)
-    near = [(int(at[a]), int(at[b]), bits) for a, b, bits in near_pairs(hashes)]
+    near = same + [(int(at[a]), int(at[b]), bits) for a, b, bits in near_pairs(hashes)]
     for a, b, _ in near:
         _join(parents, a, b)
     together = np.array([_root(parents, i) for i in range(len(rows))], np.int64)

@@ -79,7 +79,7 @@ def inside(root: Path, name: object) -> Path:
         raise AffordAgentError(f"{str(name)[:80]!r} is not the path of a file")
     if Path(name).is_absolute():
         raise AffordAgentError(f"path {str(name)[:200]!r} is absolute; it must be relative to {root}")
-    path = (root / name).resolve()
+    path = Path(os.path.realpath(root / name))
     if not path.is_relative_to(_resolved(root)):
         raise AffordAgentError(f"path {str(name)[:200]!r} leads out of {root}; copy what it means into the folder")
     if not path.is_file():
@@ -198,7 +198,7 @@ def part_of(category: str | None) -> str | None:
 
 @cache
 def _resolved(root: Path) -> Path:
-    return root.resolve()
+    return Path(os.path.realpath(root))
 
 
 def split_named(name: str) -> str:

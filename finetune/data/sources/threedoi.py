@@ -102,7 +102,7 @@ def _row(
         provenance=provenance(
             url=URL, file=name, touch_px=[touch[0] * width, touch[1] * height] if shown else None, **words
         ),
-        box=box_json(x0 * width, y0 * height, x1 * width, y1 * height, size) if x0 >= 0 else None,
+        box=box_json(x0 * width, y0 * height, x1 * width, y1 * height, size) if not x0 < 0 else None,
         object_rle=polygon_rle(scaled, size) if polygon else None,
         status="unlabelled",
     )
