@@ -31,7 +31,6 @@ STAGES_SAID = {
     "execute": "moving",
     "verify": "checking",
 }
-ASK_WHICH = 0.5  # a talk asks which of two things is meant, where the settings do not say otherwise
 
 
 def add(commands: Any) -> None:
@@ -57,7 +56,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def talk_settings(args: argparse.Namespace) -> Settings:
     """The settings of a talk, from the file and the flags."""
-    from affordagent.agent.settings import Settings
+    from affordagent.agent.settings import ASK_WHICH, Settings
 
     names = ("cell", "scene", "seed", "noise", "language", "confirm")
     settings = Settings.load(args.settings, **{name: getattr(args, name) for name in names})

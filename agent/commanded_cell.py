@@ -34,7 +34,7 @@ from affordagent.agent.plans import (
 )
 from affordagent.agent.results import RESULT_FILE, versions
 from affordagent.agent.session import Session, Tools, run_folder
-from affordagent.agent.settings import Settings
+from affordagent.agent.settings import ASK_WHICH, Settings
 from affordagent.agent.talk.conversation import Conversation, Event
 from affordagent.core.errors import AffordAgentError, StageFailure
 from affordagent.core.run_store import RunStore
@@ -44,7 +44,6 @@ from affordagent.robot.interface import Cell
 VALID_S = 120.0  # a plan that is not carried out by then is planned anew
 LONGEST_TEXT = 2000  # characters, as of a command
 CLOSE_WITHIN_S = 60.0
-ASK_WHICH = 0.5  # as in a talk
 YES, NO = "yes", "no"
 TALK = "commands"  # its name among the talks
 

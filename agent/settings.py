@@ -15,6 +15,7 @@ from affordagent.robot.hand_over import HandOver
 from affordagent.robot.limits import MotionLimits
 from affordagent.robot.ur5.config import Ur5Config
 
+ASK_WHICH = 0.2  # a talk asks which of two things is meant, where the settings do not say otherwise
 DEFAULT_FILE = Path("affordagent.toml")
 
 

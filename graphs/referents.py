@@ -16,6 +16,7 @@ from affordagent.tools.destination import base_points
 SAME_PLACE_M = 0.03  # a point so near to a thing, seen from above, is a point of it
 COLOURED = 0.35  # share of its pixels from which a thing is called by that colour
 MOST_CHOICES = 4
+TOLD_APART = 0.7  # share from which a thing is a rival although the person said a colour, a size or a side
 MOSTLY = 0.5  # share of an answer's object from which it is a thing that is out of the race
 
 
@@ -66,7 +67,7 @@ def ask_which(
     """
     if rival_share is None or query.at_m is not None:
         return
-    rivals = rivals_of(part, scene, rival_share)
+    rivals = rivals_of(part, scene, share_to_ask(rival_share, bool(query.attributes)))
     if not rivals:
         return
     choices = choices_of(frame, [_own(part, scene), *rivals][:MOST_CHOICES])
@@ -77,6 +78,11 @@ def ask_which(
         {"label": choice.label, "at_m": list(choice.at_m), "box": list(choice.box)} for choice in choices
     ]
     raise NeedsClarification("ground", "grounding.which", question, question=question, choices=plain)
+
+
+def share_to_ask(rival_share: float, told_apart: bool) -> float:
+    """The share from which another thing is asked about. told_apart: the person has said a colour, a size or a side."""
+    return max(rival_share, TOLD_APART) if told_apart else rival_share
 
 
 def rivals_of(part: PartMask, scene: TableScene, rival_share: float) -> list[ObjectProposal]:

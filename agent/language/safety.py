@@ -44,10 +44,11 @@ _BODY = r"(?:head|face|arm|leg|hands?|fingers?|eyes?|nose|throat|foot|neck|back|
 _HARM = re.compile(
     rf"\b(?:{_HURT} {_PERSON}"
     rf"|{_THROW} (?:[\w']+ ){{0,6}}?(?:at|on|onto|over) {_PERSON}"
+    rf"|{_THROW} (?:[\w']+ ){{0,6}}?at (?:my|his|her|their|your) {_BODY}"
     rf"|make {_PERSON} (?:bleed|scream|cry|suffer|hurt)"
     rf"|use (?:[\w']+ ){{1,4}}?(?:on|against) (?:his|her|their|your) {_BODY}"
     rf"|{_HURT} (?:my|his|her|their|your|{_PERSON}'s) {_BODY}"
-    r"|(?:stab|kill|shoot|murder|strangle) (?:me|us))\b",
+    r"|(?:stab|kill|shoot|murder|strangle|hurt|injure|harm|attack|punch|slap|choke|threaten|kick|slash) (?:me|us))\b",
     re.IGNORECASE,
 )
 
