@@ -23,6 +23,7 @@ def create_app(hub: Hub, token: str | None, host: str) -> ASGIApp:
     from affordagent.agent.web.page import build
 
     sys.setswitchinterval(SWITCH_S)
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(sys.maxsize)  # else each event is summed up for a page we lack
     app = FastAPI(title="affordagent", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.post("/stop")

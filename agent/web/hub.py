@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affordagent.agent.session import Session
-from affordagent.agent.talk.conversation import Conversation, Event
+from affordagent.agent.talk.conversation import Conversation, Event, read_talk
 from affordagent.agent.talk.reading import is_yes
 from affordagent.agent.web.seats import Seats
 from affordagent.agent.web.text import shown
@@ -26,6 +26,7 @@ from affordagent.core.types import Mask
 CONFIRM_WITHIN_S = 120.0  # no answer by then is a no
 LONGEST_TEXT = 2000  # characters of a turn
 LOOK_EVERY_S = 2.0  # pictures of a real camera while nothing is under way and somebody watches
+EARLIER = 6  # turns of an earlier talk of the same name that are shown
 CLOSE_WITHIN_S = 30.0  # for the turn under way to end after a stop, when the hub is closed
 
 Kind = Literal["person", "say", "ask", "stage", "record", "run", "confirm", "answer", "stop", "command", "end"]
@@ -118,6 +119,8 @@ class Hub:
         self.session = self._open_session()
         self.session.__enter__()
         self._talk = Conversation(self.session, self.root, self._thread, tell=self._told, answer=self._ask)
+        for turn in read_talk(self.root, self._thread)[-EARLIER:]:
+            self._add("person" if turn["who"] == "person" else "say", shown(str(turn["text"])))
         self._look()
 
     # ---- what everybody may do ------------------------------------------------------------------------------------
@@ -167,9 +170,9 @@ class Hub:
 
     # ---- what the commander may do --------------------------------------------------------------------------------
 
-    def say(self, seat: str, text: str, about: int | None = None) -> str | None:
+    def say(self, seat: str, text: str, about: int | None = None, button: str = "") -> str | None:
         """A turn, or the answer to the question before a motion. about: number of the question that the page showed;
-        an answer to another one than that which waits is refused."""
+        an answer to another one than that which waits is refused. button: what was pressed instead of typing."""
         text = text.strip()
         if not text:
             return "Say what you want, in your own words."
@@ -183,7 +186,7 @@ class Hub:
                 self._answer = text
                 self._changed.notify_all()
             else:
-                self._begin(text, partial(self._talk.say, text))
+                self._begin(button or text, partial(self._talk.say, text))
         return None
 
     def use_mask(self, seat: str, run: Path, mask: Mask) -> str | None:

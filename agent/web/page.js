@@ -46,6 +46,16 @@
       }
     } finally { asking = false; }
   }
+  // the talk shows its end, unless somebody has scrolled up to read
+  let atEnd = true;
+  document.addEventListener("scroll", (e) => {
+    if (e.target.id === "chat") atEnd = e.target.scrollHeight - e.target.scrollTop - e.target.clientHeight < 60;
+  }, true);
+  new MutationObserver(() => {
+    const chat = document.getElementById("chat");
+    if (chat && atEnd) chat.scrollTop = chat.scrollHeight;
+  }).observe(document, { subtree: true, childList: true, characterData: true });
+
   const ask = () => { news(); setTimeout(ask, document.hidden ? HIDDEN_MS : SOON_MS); };
   document.addEventListener("visibilitychange", news);
   ask();

@@ -12,7 +12,6 @@ from affordagent.agent.web import words
 from affordagent.agent.web.hub import LONGEST_TEXT, Hub
 from affordagent.agent.web.view import ADD, EDIT_HINT, LIVE, MOST_ANSWERS, PLAN, TAB_3D, TAB_PICTURE, TAKE, Shown, View
 
-TOP = '<div class="name">affordagent<small>{cell}</small></div>'
 STOP = '<button id="stop" type="button" aria-label="Stop the robot">STOP</button>'
 LEGEND = """<div class="legend">
 <span><i style="background:#ff00be"></i>part to hold</span>
@@ -50,26 +49,25 @@ def _blocks(hub: Hub) -> gr.Blocks:
         refresh = gr.Button("refresh", elem_id="refresh")
         with gr.Row(elem_id="top"):
             with gr.Column(scale=3, min_width=200):
-                gr.HTML(TOP.format(cell=words.escaped(hub.session.cell.name)))
                 status = gr.HTML(elem_id="status")
             with gr.Column(scale=1, min_width=160, elem_id="stopbox"):
                 gr.HTML(STOP)
         gr.HTML('<div id="alarm" role="alert"></div>')
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
-                chat = gr.HTML(elem_id="chat", autoscroll=True)
+                chat = gr.HTML(elem_id="chat")
                 with gr.Row(elem_id="answers"):
                     answers = [gr.Button(visible=False, elem_classes="answer") for _ in range(MOST_ANSWERS)]
                 with gr.Row():
                     text = gr.Textbox(
                         placeholder="What shall I do?", show_label=False, container=False, scale=5, max_lines=4,
-                        max_length=LONGEST_TEXT, elem_id="text", autofocus=True,
+                        max_length=LONGEST_TEXT, elem_id="text",
                     )  # fmt: skip
                     send = gr.Button("Send", variant="primary", scale=1, min_width=80, elem_id="send")
                 note = gr.HTML(elem_id="note")
                 with gr.Row():
-                    take = gr.Button("Take command", size="sm", elem_id="take")
-                    leave = gr.Button("Hand over command", size="sm", elem_id="leave")
+                    take = gr.Button("Take command", size="sm", elem_id="take", visible=False)
+                    leave = gr.Button("Hand over command", size="sm", elem_id="leave", visible=False)
             with gr.Column(scale=6, min_width=320), gr.Tabs():
                 with gr.Tab("Picture") as tab_picture:
                     picture = gr.Image(

@@ -53,6 +53,7 @@ class Seats:
 
     def take(self, seat: str, busy: bool) -> str | None:
         """Make this one the commander; or why not."""
+        self.seen(seat)
         why = self.why_not(seat, busy)
         if why is None:
             self.commander = seat
@@ -61,6 +62,7 @@ class Seats:
 
     def speak(self, seat: str, busy: bool) -> str | None:
         """Something that only a commander may do: None when this is the one, or the seat is free; otherwise why not."""
+        self.seen(seat)
         if self.commander is None:
             return self.take(seat, busy)
         if self.commander != seat:

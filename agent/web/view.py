@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +15,8 @@ from affordagent.agent.web import words
 from affordagent.agent.web.gate import seat_of
 from affordagent.agent.web.history import line_of, run_named, runs_of
 from affordagent.agent.web.hub import Entry, Hub, Now
-from affordagent.agent.web.masks import Click, edited
+from affordagent.agent.web.masks import Click, edited, segmenter_of
+from affordagent.agent.web.picture_files import PictureFiles
 from affordagent.agent.web.pictures import overlay
 from affordagent.agent.web.scene3d import figure
 from affordagent.agent.web.text import shown
@@ -63,6 +63,7 @@ class View:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self._files = PictureFiles()
 
     # ---- what everybody sees --------------------------------------------------------------------------------------
 
@@ -88,13 +89,13 @@ class View:
         return [
             new,
             words.chat(entries) if new.talk != page.talk else gr.skip(),
-            words.status(now, seat),
+            words.status(self.hub.session.cell.name, now, seat),
             *[_button(new, index) if new.answers != page.answers else gr.skip() for index in range(MOST_ANSWERS)],
             self._picture(new.picture, edit) if new.picture != page.picture else gr.skip(),
             new.why if new.why != page.why else gr.skip(),
             figure(run) if run is not None and new.view_3d != page.view_3d else gr.skip(),
-            gr.update(interactive=now.commander != seat),
-            gr.update(interactive=now.commander == seat),
+            gr.update(visible=now.commander != seat),
+            gr.update(visible=now.commander == seat),
         ]
 
     def turning_to(self, tab: str) -> Handler:
@@ -110,16 +111,25 @@ class View:
         if mode == LIVE or now.run is None or now.stage == "execute":
             return ("live", now.pictures)
         if edit is not None and edit.run == now.run:
-            return ("edit", now.run, len(edit.clicks))
+            return ("edit", now.run, edit.clicks)
         return ("run", now.run, _steps(entries))
 
-    def _picture(self, key: tuple[Any, ...], edit: Edit | None) -> NDArray[np.uint8] | None:
+    def _picture(self, key: tuple[Any, ...], edit: Edit | None) -> str | None:
         if key[0] == "live":
-            return self.hub.picture()
+            return self._files.of(key, self.hub.picture)
+        folder = self.hub.root / key[1]
         if key[0] == "edit" and edit is not None:
-            return _edited_picture(self.hub.root / edit.run, edit)
-        picture = overlay(self.hub.root / key[1])
-        return self.hub.picture() if picture is None else picture
+            return self._edited(edit)
+        return self._files.of(key, lambda: overlay(folder)) or self._files.of((*key, "live"), self.hub.picture)
+
+    def _edited(self, edit: Edit) -> str | None:
+        """The picture of a run with the mask that is being marked."""
+
+        def draw() -> NDArray[np.uint8]:
+            frame = RunStore(self.hub.root / edit.run).get("frame")
+            return np.asarray(drawn(frame, None, PartMask(edit.mask, edit.mask, "person", 1.0)))
+
+        return self._files.of(("edit", edit.run, edit.clicks), draw)
 
     # ---- what the commander does ----------------------------------------------------------------------------------
 
@@ -137,8 +147,9 @@ class View:
         def choose(page: Shown, mode: str, edit: Edit | None, request: gr.Request) -> list[Any]:
             why: str | None = "The question has changed: look again, then answer."
             if index < len(page.answers):
+                answer = page.answers[index]
                 text = ("yes", "no")[index] if page.answers[-1] == "No" else f"choice {index + 1}"
-                why = self.hub.say(seat_of(request.cookies), text, page.about) if request.cookies else NO_COOKIE
+                why = self.hub.say(seat_of(request.cookies), text, page.about, answer) if request.cookies else NO_COOKIE
             return [_note(why), *self.refresh(page, mode, edit, request)]
 
         return choose
@@ -162,11 +173,13 @@ class View:
             store = RunStore(self.hub.root / run)
             before = edit if edit is not None and edit.run == run else Edit(run, _mask_of(store))
             click = Click(*_pixel(at.index), adds == ADD)
-            mask = edited(store.get("frame"), before.mask, click, earlier=before.clicks)
+            table, sam2 = store.readable("table"), segmenter_of(self.hub.session.tools)
+            frame, earlier = store.get("frame"), before.clicks
+            mask = edited(frame, before.mask, click, table=table, segmenter=sam2, earlier=earlier)
         except AffordAgentError as error:
             return [edit, gr.skip(), _note(str(error))]
         new = Edit(run, mask, (*before.clicks, click))
-        return [new, _edited_picture(self.hub.root / run, new), _note(f"{int(mask.sum())} pixels are marked.")]
+        return [new, self._edited(new), _note(f"{int(mask.sum())} pixels are marked.")]
 
     def start_over(self, page: Shown, mode: str, request: gr.Request) -> list[Any]:
         return [None, EDIT_HINT, *self.refresh(page, mode, None, request)]
@@ -183,15 +196,20 @@ class View:
 
     def list_runs(self) -> Any:
         lines = runs_of(self.hub.root, RUNS_LISTED)
-        return gr.update(choices=[(_label(line), line.name) for line in lines])
+        return gr.update(choices=[(_label(line), line.name) for line in lines], value=lines[0].name if lines else None)
 
     def open_run(self, name: str | None) -> list[Any]:
         """Picture, words, and no 3D view yet."""
         try:
             folder = run_named(self.hub.root, str(name))
+            line = line_of(folder)
         except AffordAgentError as error:
             return [None, _note(str(error) if name else ""), gr.update(visible=False)]
-        return [overlay(folder), words.run(folder, line_of(folder)), gr.update(visible=False)]
+        return [
+            self._files.of(("earlier", folder.name, line.outcome), lambda: overlay(folder)),
+            words.run(folder, line),
+            gr.update(visible=False),
+        ]
 
     def open_3d(self, name: str | None) -> Any:
         try:
@@ -215,9 +233,8 @@ def _answers(now: Now) -> tuple[int | None, tuple[str, ...]]:
 
 def _button(page: Shown, index: int) -> Any:
     there = index < len(page.answers)
-    return gr.update(
-        visible=there, value=page.answers[index] if there else "", variant="primary" if index == 0 else "secondary"
-    )
+    variant = "primary" if there and page.answers[index].startswith("Yes") else "secondary"
+    return gr.update(visible=there, value=page.answers[index] if there else "", variant=variant)
 
 
 def _steps(entries: list[Entry]) -> int:
@@ -234,11 +251,6 @@ def _mask_of(store: RunStore) -> Mask:
     part = store.readable("part_mask")
     mask: Mask = np.zeros(store.get("frame").depth_m.shape, bool) if part is None else part.mask
     return mask
-
-
-def _edited_picture(run: Path, edit: Edit) -> NDArray[np.uint8]:
-    frame = RunStore(run).get("frame")
-    return np.asarray(drawn(frame, None, PartMask(edit.mask, edit.mask, "person", 1.0)))
 
 
 def _pixel(index: Any) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from affordagent.agent.settings import Settings
-from affordagent.agent.web.history import RunLine, explanation
+from affordagent.agent.web.history import RunLine, explanation, line_of
 from affordagent.agent.web.hub import Entry, Now
 from affordagent.agent.web.text import shown
 from affordagent.core.run_store import RunStore
@@ -44,22 +44,22 @@ def chat_items(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 
 
 def _step(items: list[dict[str, Any]], entry: Entry) -> None:
-    run = entry.run or ""
-    last = next((item for item in reversed(items) if item.get("run") == run), None)
-    steps = last or {"kind": "steps", "run": run, "lines": [], "outcome": None}
-    if last is None:
-        items.append(steps)
+    """Stages stand where they began; what came of one stands there too, whatever was said since."""
+    ours = [item for item in items if item.get("run") == (entry.run or "")]
+    under_way = [line for item in ours for line in item["lines"] if line["status"] == "now"]
+    if entry.kind == "stage" and entry.text in [line["stage"] for line in under_way]:
+        return  # a stage that was interrupted by a question begins anew
     if entry.kind == "stage":
-        steps["lines"].append({"stage": entry.text, "status": "now", "text": ""})
-    elif entry.kind == "record":
-        line = {"stage": entry.data["stage"], "status": entry.data["status"], "text": entry.text}
-        steps["lines"] = [*steps["lines"][:-1], line]
-    else:
-        steps["outcome"] = entry.text
-        steps["lines"] = [line for line in steps["lines"] if line["status"] != "now"]
+        if not ours or ours[-1] is not items[-1]:
+            items.append({"kind": "steps", "run": entry.run or "", "lines": [], "outcome": None})
+        items[-1]["lines"].append({"stage": entry.text, "status": "now", "text": ""})
+    elif entry.kind == "record" and under_way:
+        under_way[-1] |= {"stage": entry.data["stage"], "status": entry.data["status"], "text": entry.text}
+    elif entry.kind == "run" and ours:
+        ours[-1]["outcome"] = entry.text
 
 
-def status(now: Now, seat: str) -> str:
+def status(cell: str, now: Now, seat: str) -> str:
     """What the robot is at, and who commands."""
     if now.state == "ended":
         state, words = "ended", "ended because of an error"
@@ -77,12 +77,12 @@ def status(now: Now, seat: str) -> str:
         else "somebody else commands"
     )
     others = f", {now.watching} browsers are here" if now.watching > 1 else ""
-    return _part("status", state, words, f"{who}{others}")
+    return _part("status", cell, state, words, f"{who}{others}")
 
 
 def why(run: Path) -> str:
-    """Why a run did not end well; empty where it did."""
-    return _part("why", explanation(run))
+    """Why a run did not end well; empty where it did, or asks something."""
+    return "" if line_of(run).outcome == "needs_clarification" else _part("why", explanation(run))
 
 
 def run(folder: Path, line: RunLine) -> str:
