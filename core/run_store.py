@@ -64,7 +64,7 @@ from affordagent.core.types import (
 
 EVENTS_FILE = "events.jsonl"
 DEPTH_UNIT_M = 1e-4  # uint16 pictures reach 6.5 m
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile, zlib.error)
 """What reading a damaged file raises: no file, no JSON, no such field, no PNG, no npz."""
 
 
@@ -160,9 +160,10 @@ class RunStore:
 
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        return json.loads(line)
+        event = json.loads(line)
     except ValueError:
         return None
+    return event if isinstance(event, dict) and "event" in event else None
 
 
 def write_frame(prefix: Path, frame: RgbdFrame) -> None:

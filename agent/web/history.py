@@ -118,7 +118,8 @@ def explanation(run: Path) -> Explanation | None:
 
 def in_words(evidence: dict[str, Any]) -> list[str]:
     """The facts of a record for a person, a line each: lengths in millimetres, angles in degrees, shares in percent."""
-    lines = [f"{_title(name)}: {said}" for name, value in evidence.items() if (said := _said(name, value))]
+    facts = {name: value for name, value in evidence.items() if not name.startswith("raw_")}
+    lines = [f"{_title(name)}: {said}" for name, value in facts.items() if (said := _said(name, value))]
     return [line if len(line) <= LONGEST else f"{line[:LONGEST]} ..." for line in lines[:MOST_FACTS]]
 
 
@@ -129,17 +130,27 @@ def _title(name: str) -> str:
 
 
 def _said(name: str, value: Any) -> str:
+    """One value; empty for what says nothing to a person."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        factor, unit = next(((f, u) for ending, (f, u) in UNITS.items() if name.endswith(ending)), (1, ""))
+        factor, unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), (1, ""))
         number = f"{factor * value:.3g}" if isinstance(value, float) else f"{factor * value:g}"
         return f"{number} {unit}".strip()
     if isinstance(value, dict):
-        if "says" in value:
-            return str(value["says"])
-        return ", ".join(f"{_title(k)} {_said(k, v)}" for k, v in value.items() if v not in (None, {}, []))
+        return _dict_said(value)
     if isinstance(value, list):
-        said = "; ".join(_said(name, item) for item in value[:MOST_LISTED])
-        return said + (f"; {len(value) - MOST_LISTED} more" if len(value) > MOST_LISTED else "")
+        numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+        said = [text for item in value if (text := _said(name, item))]
+        kept = said if numbers else said[:MOST_LISTED]
+        more = f"; {len(said) - len(kept)} more" if len(said) > len(kept) else ""
+        return (", " if numbers else "; ").join(kept) + more
     return "" if value is None else str(value)
+
+
+def _dict_said(value: dict[str, Any]) -> str:
+    """In its own words where it has some; of the checks of a mask those that failed."""
+    if value.get("passed") is True:
+        return ""
+    own = value.get("says") or value.get("label")
+    return str(own) if own else ", ".join(f"{_title(k)} {said}" for k, v in value.items() if (said := _said(k, v)))

@@ -59,7 +59,7 @@ def overlay(run: Path) -> NDArray[np.uint8] | None:
 def choices_of(store: RunStore) -> list[dict[str, Any]]:
     """The choices that the run's question gives, in its order: {"label", "at_m", "box"}; none without a question."""
     stages = [event for event in store.events() if event["event"] == "stage"]
-    return list(stages[-1]["evidence"].get("choices", [])) if stages else []
+    return list(stages[-1].get("evidence", {}).get("choices", [])) if stages else []
 
 
 def _scores(table: TableScene | None, part: PartMask | None) -> list[Label]:
