@@ -41,8 +41,9 @@ def write_dino(folder: Path) -> Path:
     return folder
 
 
-def write_sam2(folder: Path) -> Path:
-    """A SAM 2 of 32 channels. The hub's checkpoints are of the video model, and so is this one."""
+def write_sam2(folder: Path, channels: int = 32) -> Path:
+    """A SAM 2 of few channels; its memory has 64 in every size. The hub's checkpoints are of the video model, and so is
+    this one."""
     torch.manual_seed(0)
     hiera = {
         "model_type": "sam2_hiera_det_model",
@@ -59,21 +60,27 @@ def write_sam2(folder: Path) -> Path:
         "backbone_config": hiera,
         "backbone_channel_list": [64, 32, 16, 8],
         "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
-        "fpn_hidden_size": 32,
+        "fpn_hidden_size": channels,
     }
     config = Sam2VideoConfig(
         vision_config=vision,
-        prompt_encoder_config={"hidden_size": 32, "image_size": SAM2_PX},
-        mask_decoder_config={"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
+        prompt_encoder_config={"hidden_size": channels, "image_size": SAM2_PX},
+        mask_decoder_config={
+            "hidden_size": channels,
+            "mlp_dim": 32,
+            "num_attention_heads": 2,
+            "iou_head_hidden_dim": 16,
+        },
         image_size=SAM2_PX,
-        memory_attention_hidden_size=32,
+        memory_attention_hidden_size=channels,
         memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=32,
-        memory_encoder_hidden_size=32,
-        memory_encoder_output_channels=8,
-        mask_downsampler_embed_dim=32,
-        memory_fuser_embed_dim=32,
-        memory_fuser_intermediate_dim=32,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_attention_feed_forward_hidden_size=channels,
+        memory_encoder_hidden_size=channels,
+        memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=channels,
+        memory_fuser_embed_dim=channels,
+        memory_fuser_intermediate_dim=channels,
         memory_fuser_num_layers=1,
     )
     Sam2VideoModel(config).save_pretrained(folder)
