@@ -150,14 +150,16 @@ def _sentences(text: str) -> str:
     """Single blanks, a capital after each full stop, a mark at the end."""
     text = re.sub(r"\s+([,.:;?!])", r"\1", " ".join(text.split())).replace("?,", ",").replace("?.", "?")
     text = re.sub(r"([.?!]) ([a-z])", lambda m: f"{m[1]} {m[2].upper()}", text)
-    text = text[0].upper() + text[1:]
+    text = re.sub(r"\b([Aa]) (?=[aeio](?!ne\b))", r"\1n ", text[0].upper() + text[1:])
     return text if text[-1] in ".?!" else f"{text}{'?' if _asks(text) else '.'}"
 
 
 def _asks(text: str) -> bool:
     last = re.split(r"[.?!:] ", text)[-1].lower()
     return (
-        re.match(r"(?:[\w ]+, )?(?:could|would|will|may|do you|what|which|is there|have you|how|where)\b", last)
+        re.match(
+            r"(?:[\w ]+, )?(?:could|would|will|may|do you|what(?! I )|which|any|is there|have you|how|where)\b", last
+        )
         is not None
     )
 
