@@ -172,5 +172,7 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path):
         text = page.read_text(encoding="utf-8")
         assert not FETCHED.findall(text), page
         assert 'class="mermaid"' not in text, page
+        linked = re.findall(r'\shref="(?!https?:|mailto:|data:|/)([^"#?]+)', text)
+        assert not [link for link in linked if not (page.parent / link).exists()], page
     assert 'id="grasp.none"' in (tmp_path / "troubleshooting.html").read_text(encoding="utf-8")
     assert "affordagent.core.types.RgbdFrame" in (tmp_path / "api" / "types.html").read_text(encoding="utf-8")
