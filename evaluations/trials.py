@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from affordagent.core.jsonl import append_line, read_lines
-from affordagent.evaluations.workers import Keyed, process_pool, ray_pool, work_through
+from affordagent.core.workers import Keyed, process_pool, ray_pool, work_through
 
 Row = dict[str, Any]
 Trial = TypeVar("Trial", bound=Keyed)
