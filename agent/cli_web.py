@@ -10,6 +10,7 @@ from typing import Any
 from affordagent.agent.cli_chat import add_flags, talk_settings
 
 TOKEN_VARIABLE = "AFFORDAGENT_WEB_TOKEN"
+CONNECTIONS = 1000  # a browser keeps several open; STOP must not be sent away
 EPILOG = """
 One browser commands, the others watch; everybody can press STOP. Ctrl-C stops the arm and ends the page. docs/web.md
 has more.
@@ -41,5 +42,5 @@ def _web(args: argparse.Namespace) -> int:
             shown = f"[{args.host}]" if ":" in args.host else args.host
             link = f"http://{shown}:{listener.getsockname()[1]}/" + (f"?token={token}" if token else "")
             print(f"{hub.session.cell.name} on {link}; Ctrl-C stops", flush=True)
-            run_app(app, listener, access_log=False, on_signal=hub.stop)
+            run_app(app, listener, access_log=False, on_signal=hub.stop, connections=CONNECTIONS)
     return 0

@@ -124,16 +124,21 @@ def open_model(model: Model) -> tuple[Vlm, ServedModel]:
 
 
 def run_app(
-    app: ASGIApp, listener: socket.socket, access_log: bool = True, on_signal: Callable[[], None] = lambda: None
+    app: ASGIApp,
+    listener: socket.socket,
+    access_log: bool = True,
+    on_signal: Callable[[], None] = lambda: None,
+    connections: int = CONNECTIONS,
 ) -> None:
     """Serve until SIGINT or SIGTERM. uvicorn handles both while it runs, and raises them again when it is done: with
     handlers that do nothing the process then ends as one that was asked to. access_log: a line a request, with the
-    client's address. on_signal: called at once when a signal comes, before what is under way is brought to its end."""
+    client's address. on_signal: called at once when a signal comes, before what is under way is brought to its end.
+    connections: open at once; who comes beyond them is sent away."""
     config = uvicorn.Config(
         app,
         log_level="info",
         access_log=access_log,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=connections,
         timeout_graceful_shutdown=FINISH_S,
         server_header=False,
     )

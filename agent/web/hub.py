@@ -116,11 +116,11 @@ class Hub:
         self._robot.shutdown(wait=False)
 
     def _open(self) -> None:
+        for turn in read_talk(self.root, self._thread)[-EARLIER:]:
+            self._add("person" if turn["who"] == "person" else "say", shown(str(turn["text"])))
         self.session = self._open_session()
         self.session.__enter__()
         self._talk = Conversation(self.session, self.root, self._thread, tell=self._told, answer=self._ask)
-        for turn in read_talk(self.root, self._thread)[-EARLIER:]:
-            self._add("person" if turn["who"] == "person" else "say", shown(str(turn["text"])))
         self._look()
 
     # ---- what everybody may do ------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // The page's own script: STOP, which goes straight to its route, and news, asked for with short requests, so that no
 // connection is held open: a browser has few, and STOP needs one.
 (() => {
-  const SOON_MS = 150, HIDDEN_MS = 2000, LATE_MS = 4000;
+  const SOON_MS = 150, HIDDEN_MS = 2000, LATE_MS = 4000, STOP_LATE_MS = 700;
   let seen = "", asking = false, heard = Date.now();
 
   const say = (text, bad) => {
@@ -12,6 +12,10 @@
   async function stop() {
     const button = document.getElementById("stop");
     button.classList.add("pressed");
+    const late = setTimeout(
+      () => say("STOP was sent, but the robot's program has not answered yet: use the emergency stop.", true),
+      STOP_LATE_MS,
+    );
     try {
       const answer = await fetch("stop", { method: "POST", keepalive: true, cache: "no-store" });
       if (!answer.ok) throw new Error(answer.status);
@@ -20,6 +24,7 @@
     } catch (error) {
       say("STOP did not reach the robot (" + error.message + "): use the emergency stop.", true);
     }
+    clearTimeout(late);
     setTimeout(() => button.classList.remove("pressed", "done"), 900);
   }
   // on the press, not on the release; a click without one comes from the keyboard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,6 +65,7 @@ class View:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self._files = PictureFiles()
+        self._marking = threading.Lock()  # SAM 2 does one thing at a time
 
     # ---- what everybody sees --------------------------------------------------------------------------------------
 
