@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +56,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def talk_settings(args: argparse.Namespace) -> Settings:
-    """The settings of a talk, from the file and the flags."""
+    """The settings of a talk, from the file and the flags. Says on stderr what they send elsewhere."""
     from affordagent.agent.settings import ASK_WHICH, Settings
+    from affordagent.agent.tracing import leaves_the_machine
 
     names = ("cell", "scene", "seed", "noise", "language", "confirm")
     settings = Settings.load(args.settings, **{name: getattr(args, name) for name in names})
+    for line in leaves_the_machine(settings):
+        print(line, file=sys.stderr)
     return settings if settings.ask_which is not None else settings.model_copy(update={"ask_which": ASK_WHICH})
 
 

@@ -45,7 +45,6 @@ VALID_S = 120.0  # a plan that is not carried out by then is planned anew
 LONGEST_TEXT = 2000  # characters, as of a command
 CLOSE_WITHIN_S = 60.0
 YES, NO = "yes", "no"
-TALK = "commands"  # its name among the talks
 
 Activity = Literal["idle", "looking", "finding", "planning", "moving"]
 
@@ -79,7 +78,7 @@ class CommandedCell:
     raise StageFailure where a command cannot be taken, and their futures hold what it comes to.
 
     settings: as for a `Session`; what they say of `confirm` is whether a person is to confirm simulated motions too.
-    root: folder of the runs. valid_s: how long a plan may wait.
+    root: folder of the runs. valid_s: how long a plan may wait. talk: name of the talk that the commands are turns of.
     """
 
     def __init__(
@@ -89,9 +88,10 @@ class CommandedCell:
         tools: Tools | None = None,
         cell: Cell | None = None,
         valid_s: float = VALID_S,
+        talk: str = "talk",
     ) -> None:
         asking = settings.model_copy(update={"confirm": True, "ask_which": settings.ask_which or ASK_WHICH})
-        self.settings, self.root, self.valid_s = settings, root, valid_s
+        self.settings, self.root, self.valid_s, self._thread = settings, root, valid_s, talk
         self._make = lambda: Session(asking, tools, cell=cell)
         self._jobs: queue.SimpleQueue[_Job | _Word | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -214,7 +214,9 @@ class CommandedCell:
         end = StageFailure("internal", "internal.error", "the robot's thread ended; its traceback is in the log")
         try:
             with self._make() as session:
-                talk = Conversation(session, self.root, TALK, tell=self._tell, answer=partial(self._answer, session))
+                talk = Conversation(
+                    session, self.root, self._thread, tell=self._tell, answer=partial(self._answer, session)
+                )
                 with self._lock:
                     self._talk = talk
                 while (job := self._next.pop() if self._next else self._jobs.get()) is not None:

@@ -28,6 +28,7 @@ import torch
 
 from affordagent.core.errors import AffordAgentError
 from affordagent.evaluations.bench_grasping import GRASPING_BENCHES
+from affordagent.evaluations.bench_overhead import overhead
 from affordagent.evaluations.bench_query import GROUNDING
 from affordagent.evaluations.figures import Bench, Figure
 from affordagent.finetune.mini_data import list_rows, sample_batch
@@ -169,6 +170,7 @@ BENCHES: tuple[Callable[[Bench], list[Figure]], ...] = (
     checkpoint_size,
     rows_of_data,
     *GRASPING_BENCHES,
+    overhead,
 )
 
 
@@ -227,7 +229,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.data
         chosen = tuple(one for one in BENCHES if not given.only or one.__name__ in given.only)
-        if folder is None and not set(chosen) <= set(GRASPING_BENCHES):
+        if folder is None and not set(chosen) <= {*GRASPING_BENCHES, overhead}:
             folder = Path(scratch) / "rendered"
             render(folder, PICTURES)
         data = folder or Path(scratch)
