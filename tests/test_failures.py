@@ -52,6 +52,13 @@ def test_settings_that_are_named_exist():
     assert not named - keys
 
 
+def test_evidence_that_is_named_exists():
+    source = "\n".join(p.read_text() for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+    words = {word for each in guides().values() for word in re.findall(r"`([a-z][a-z0-9_]+)`", each.evidence)}
+    assert len(words) > 50
+    assert not {word for word in words if not re.search(rf"\b{word}\b", source)}
+
+
 def test_an_unknown_code_names_the_nearest():
     with pytest.raises(AffordAgentError, match="grounding.which"):
         guide("grounding.wich")
