@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,9 @@ def fields_of(failure: StageFailure) -> dict[str, str]:
     return {"stage": failure.stage, "code": failure.code, "message": failure.message}
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that results depend on."""
+    """Python's version and those of the packages that results depend on; read once in a process."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -19,31 +19,34 @@ BEST_SHOWN = 3  # grasps whose score terms are in the record
 
 
 def node(bench: Workbench, name: str, stage: Stage) -> Any:
-    """Wrap a stage: time it, record it, and turn its typed failure, or a person's stop, into the run's outcome."""
+    """Wrap a stage: time it, record it, and turn its typed failure, or a person's stop, into the run's outcome.
 
-    def run(state: GraspState) -> GraspState:
-        bench.on_stage(name)
-        wall, cpu = time.perf_counter(), time.process_time()
-        status: StageStatus = "ok"
-        code = None
-        try:
-            if bench.stopped():
-                raise KeyboardInterrupt
-            done = stage(bench, state)
-            message, evidence, update = done.message, done.evidence, done.update
-        except (AffordAgentError, KeyboardInterrupt) as error:
-            failure = _failure(bench, name, error)
-            status, outcome = _ending(failure)
-            code, message, evidence = failure.code, failure.message, failure.evidence
-            update = {"outcome": outcome, "failure": {"stage": name, "code": code, "message": message}}
-        spent_s, spent_cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-        evidence = as_plain(evidence)
-        record = StageRecord(name, status, code, round(spent_s, 4), round(spent_cpu_s, 4), message, evidence)
-        bench.store.event("stage", **asdict(record))
-        bench.on_record(record)
-        return {**update, "stages": [asdict(record)]}
+    A partial, as LangGraph reads the byte code of plain functions each time a graph is compiled.
+    """
+    return partial(_run, bench, name, stage)
 
-    return run
+
+def _run(bench: Workbench, name: str, stage: Stage, state: GraspState) -> GraspState:
+    bench.on_stage(name)
+    wall, cpu = time.perf_counter(), time.process_time()
+    status: StageStatus = "ok"
+    code = None
+    try:
+        if bench.stopped():
+            raise KeyboardInterrupt
+        done = stage(bench, state)
+        message, evidence, update = done.message, done.evidence, done.update
+    except (AffordAgentError, KeyboardInterrupt) as error:
+        failure = _failure(bench, name, error)
+        status, outcome = _ending(failure)
+        code, message, evidence = failure.code, failure.message, failure.evidence
+        update = {"outcome": outcome, "failure": {"stage": name, "code": code, "message": message}}
+    spent_s, spent_cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    evidence = as_plain(evidence)
+    record = StageRecord(name, status, code, round(spent_s, 4), round(spent_cpu_s, 4), message, evidence)
+    bench.store.event("stage", **asdict(record))
+    bench.on_record(record)
+    return {**update, "stages": [asdict(record)]}
 
 
 def _failure(bench: Workbench, name: str, error: AffordAgentError | KeyboardInterrupt) -> StageFailure:

@@ -20,6 +20,7 @@ from affordagent.core.types import (
     GraspSet,
     JointTrajectory,
     ObjectProposal,
+    PaintedMask,
     PartCloud,
     PartMask,
     RgbdFrame,
@@ -33,16 +34,18 @@ MASK = RNG.random((H, W)) > 0.5
 POSE = rigid(np.eye(3)[[1, 2, 0]], [0.1, 0.2, 0.3])
 TRAJECTORY = JointTrajectory(RNG.normal(size=(5, 6)), np.arange(5.0))
 GRASP = Grasp(POSE, 0.03, 0.7, {"clearance": 0.5})
+FRAME = RgbdFrame(
+    RNG.integers(0, 255, (H, W, 3)).astype(np.uint8),
+    (np.round(RNG.uniform(0, 1, (H, W)) / DEPTH_UNIT_M) * DEPTH_UNIT_M).astype(np.float32),
+    CameraIntrinsics(W, H, 30.0, 30.0, 17.5, 11.5),
+    POSE,
+    12.5,
+    "test",
+)
 ARTEFACTS = {
     "query": FunctionalQuery(text="a mug", intent="pick", candidates=[Candidate(name="mug", score=0.9, known=True)]),
-    "frame": RgbdFrame(
-        RNG.integers(0, 255, (H, W, 3)).astype(np.uint8),
-        (np.round(RNG.uniform(0, 1, (H, W)) / DEPTH_UNIT_M) * DEPTH_UNIT_M).astype(np.float32),
-        CameraIntrinsics(W, H, 30.0, 30.0, 17.5, 11.5),
-        POSE,
-        12.5,
-        "test",
-    ),
+    "frame": FRAME,
+    "painted": PaintedMask(MASK, FRAME),
     "table": TableScene(
         np.array([0, 0, -1, 0.8]), np.ones((H, W), np.float32), [ObjectProposal(3, MASK, (1, 2, 30, 20))]
     ),
