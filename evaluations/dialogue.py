@@ -278,6 +278,20 @@ def _has_rivals(row: Row, share: float) -> bool:
     return any(ratio >= share_to_ask(share, row["told"]) for ratio, _ in row["scores"][1:])
 
 
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """What was talked through, and what other shares would have given."""
+    talked = {name: partial(_talked, name) for name in rows[0]["policies"]} if rows else {}
+    return {
+        "talked": summarise(rows, talked),
+        "replayed": summarise(rows, {f"{share:g}": partial(replayed, share=share) for share in REPLAYED}),
+    }
+
+
+def _talked(name: str, row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = row["policies"][name]
+    return found
+
+
 def summarise(rows: Sequence[Row], policies: Mapping[str, Callable[[Row], dict[str, Any]]]) -> dict[str, Any]:
     """For all kinds together and each of them: questions a command, wrong and right things taken, nothing taken, errors
     avoided and errors a question, unnecessary questions."""
@@ -287,14 +301,19 @@ def summarise(rows: Sequence[Row], policies: Mapping[str, Callable[[Row], dict[s
     }
 
 
-def policies_of(rows: Sequence[Row]) -> dict[str, Callable[[Row], dict[str, Any]]]:
-    """Those that were talked through."""
-    return {name: partial(_talked, name) for name in rows[0]["policies"]} if rows else {}
-
-
-def _talked(name: str, row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = row["policies"][name]
-    return found
+def table(result: Mapping[str, Any]) -> str:
+    """A summary for people."""
+    lines = [f"{'':<12}{'policy':<12}   n  asked  wrong  right  nothing  avoided  needless"]
+    for how in ("talked", "replayed"):
+        for group, policies in result[how].items():
+            if how == "replayed" and group != "all":
+                continue
+            for name, f in policies.items():
+                counts = [f["commands"], *(f[k]["k"] for k in ("asked", "wrong", "right", "nothing"))]
+                n, asked, wrong, right, nothing = counts
+                rest = f"{f['errors_avoided']:>9}{f['unnecessary']['k']:>10}"
+                lines.append(f"{group:<12}{name:<12}{n:>4}{asked:>7}{wrong:>7}{right:>7}{nothing:>9}{rest}")
+    return "\n".join(lines)
 
 
 def _figures(rows: Sequence[Row], told: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ _TAIL = (
     r"(?:[ ,]+(?:so much|a lot|very much|robot|you|there|again|everybody|everyone|then|for (?:that|this|your help|now)"
     r"|indeed|done|work|job|much|my (?:friend|dear)|now|today|later|dear|all))*"
 )
+_NO_THINGS = frozenset("reason way chance problem point time need".split())
 _COURTESIES = (
     (r"(?:thanks?|thank you|cheers|much appreciated|thx|ty)", "You are welcome."),
     (r"(?:hello|hi|hey|good (?:morning|afternoon|evening)|greetings)", "Hello."),
@@ -84,7 +85,7 @@ def asked_about(text: str) -> Asked | None:
         if about != "there":
             return Asked(about)
         thing = found["thing"].strip()
-        if thing.split()[-1] not in ("reason", "way", "chance", "problem", "point", "time"):
+        if not _NO_THINGS & set(thing.lower().split()):
             return Asked("seen") if thing in ("thing", "things", "object", "objects") else Asked("there", thing)
     return None
 

@@ -10,7 +10,7 @@ from affordagent.agent.language import details
 from affordagent.agent.language.names import singular
 from affordagent.agent.language.places import placing_of
 from affordagent.agent.talk.questions import UNKNOWN, Asked, asked_about, courtesy
-from affordagent.agent.talk.replies import after_no, attributes_of, chosen, is_all, is_no, is_yes, readable
+from affordagent.agent.talk.replies import SIDES, after_no, attributes_of, chosen, is_all, is_no, is_yes, readable
 from affordagent.agent.talk.steps import BACK, TABLE, Steps, in_order, is_step, name_of, read_steps
 from affordagent.core.types import FunctionalQuery
 from affordagent.graphs.dialogue import Act, Question, TalkState, Thing
@@ -325,7 +325,8 @@ def _first_of(act: Act) -> tuple[FunctionalQuery, list[Act]]:
 def _is_same_thing(query: FunctionalQuery, held: FunctionalQuery) -> bool:
     """Is what is asked for what the hand holds? Words that it was not called by before may mean another one."""
     same = singular(name_of(query).split()[-1]) == singular(name_of(held).split()[-1])
-    return same and query.attributes.items() <= held.attributes.items()
+    told_apart = {k: v for k, v in query.attributes.items() if k != "position" or v in SIDES}  # no "next to the pot"
+    return same and told_apart.items() <= held.attributes.items()
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------

@@ -181,7 +181,9 @@ def _listed(piece: str) -> list[str]:
         things = [thing for thing in between.split(found["things"]) if thing.strip()]
         named = [thing if _NOUN.search(f"{thing} ") else f"the {thing}" for thing in things]
         sentences = [f"{found['head']} {thing}{found['tail'] or ''}" for thing in named]
-        if 1 < len(sentences) <= MOST_STEPS + 1 and all(_is_named(understand(sentence), sure) for sentence in sentences):
+        if 1 < len(sentences) <= MOST_STEPS + 1 and all(
+            _is_named(understand(sentence), sure) for sentence in sentences
+        ):
             return sentences
     return [piece]
 
