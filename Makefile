@@ -23,7 +23,7 @@ lint: setup
 
 # Into site/. To read it: $(BIN)/python -m http.server --bind 127.0.0.1 -d site
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # One thread, as on the robot's computer. BENCH="--vlm DIR" measures the published model's loader too.  BENCH="--full": as reported.
 bench: setup

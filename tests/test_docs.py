@@ -163,7 +163,7 @@ def test_diagrams_are_what_their_script_draws():
 
 def test_the_site_builds_and_fetches_nothing(tmp_path: Path):
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert built.returncode == 0, built.stderr
     pages = sorted(tmp_path.rglob("*.html"))
