@@ -74,7 +74,7 @@ def look(path: str) -> Look | str:
     if not cv2.haveImageReader(path):
         return "is of a kind OpenCV does not read"
     digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return Look(size, digest.hexdigest(), phash_of(pixels))
 
 

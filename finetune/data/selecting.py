@@ -62,11 +62,11 @@ def select(rows: Sequence[Sample], n: int) -> list[Chosen]:
     for row in known:
         distance = np.minimum(distance, np.linalg.norm(looks - looks_of(row), axis=1))
     distance[np.isinf(distance)] = np.sqrt(2)  # the farthest that two can be apart: nothing is known yet
-    urgency = np.array([one.urgency for one in pool])
+    weight = np.array([one.urgency for one in pool])
     out: list[Chosen] = []
     taken = np.zeros(len(pool), bool)
     for _ in range(min(n, len(pool))):
-        i = int(np.argmax(np.where(taken, -1.0, urgency * np.maximum(distance, LEAST))))
+        i = int(np.argmax(np.where(taken, -1.0, weight * np.maximum(distance, LEAST))))
         taken[i] = True
         unlike = f"; unlike what is known by {distance[i]:.2f} of 1.41"
         out.append(Chosen(pool[i].sample, pool[i].urgency, pool[i].reason + unlike))

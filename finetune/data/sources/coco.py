@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,7 @@ def annotated(given: Annotated, take: Take) -> Iterator[Found]:
             yield Rejected(where, problem)
             continue
         seen.add(one["id"])
-        make: Callable[[Record], Sample] = lambda o: _row(given, o, images, categories, licences, take)  # noqa: E731
-        yield attempt(where, lambda o=one, m=make: m(o))
+        yield attempt(where, _row, given, one, images, categories, licences, take)
 
 
 def _row(

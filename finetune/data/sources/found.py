@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from affordagent.finetune.data.questions import AFFORDANCE, ask
 from affordagent.finetune.data.schema import Rejected, Sample
 
 Found = Sample | Rejected
+P = ParamSpec("P")
 MAX_JSON_BYTES = 1 << 30
 MAX_TEXT = 2_000
 # How a record that is not of the published form makes its reader fail. AffordAgentError has the reason in words.
@@ -53,10 +54,10 @@ class Take:
     licence: str | None = None
 
 
-def attempt(source_id: str, make: Callable[[], Sample]) -> Found:
-    """The row that `make` gives, or why it cannot."""
+def attempt(source_id: str, make: Callable[P, Sample], *args: P.args, **kwargs: P.kwargs) -> Found:
+    """The row that `make` gives of these arguments, or why it cannot."""
     try:
-        return make()
+        return make(*args, **kwargs)
     except MALFORMED as error:
         return Rejected(source_id, reason_of(error))
 
@@ -180,8 +181,10 @@ def spread(count: int, wanted: int) -> list[int]:
 @cache
 def _parts() -> dict[str, str | None]:
     known: dict[str, str | None] = {}
-    for thing in (*catalogue().values(), *lexicon().values()):
-        known |= dict.fromkeys((thing.name.replace("_", " "), *thing.names), thing.part)
+    for ours in catalogue().values():
+        known |= dict.fromkeys((ours.name, *ours.names), ours.part)
+    for thing in lexicon().values():
+        known |= dict.fromkeys((thing.name, *thing.names), thing.part)
     return known
 
 

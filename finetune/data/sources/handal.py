@@ -59,7 +59,8 @@ def _scene(root: Path, scene: Path, take: Take) -> Iterator[Found]:
         except MALFORMED as error:
             yield Rejected(f"{scene}/{name}.json", reason_of(error))
             facts[name] = {}
-    handles, wholes = _things(root / scene, "mask_parts", HANDLE), {}
+    handles = _things(root / scene, "mask_parts", HANDLE)
+    wholes: dict[tuple[str, str], str] = {}
     for masks in ("mask", "mask_visib"):  # what is seen counts more
         wholes |= {key: f"{masks}/{name}" for key, name in _things(root / scene, masks, ".png").items()}
     pictures = [n for n in os.listdir(root / scene / "rgb") if n.endswith((".jpg", ".png"))]
@@ -81,7 +82,7 @@ def _scene(root: Path, scene: Path, take: Take) -> Iterator[Found]:
                 source_id=source_id,
                 group=f"handal/{scene}",
             )
-            yield attempt(source_id, lambda s=sample, t=thing: _with_facts(root, scene, s, t, facts, take))
+            yield attempt(source_id, _with_facts, root, scene, sample, thing, facts, take)
 
 
 def _with_facts(

@@ -95,7 +95,7 @@ def rows(folder: Path, take: Take) -> Iterator[Found]:
             continue
         for step in spread(episode.length, take.frames_n):
             source_id = f"{folder.absolute().name}/{episode.number}/{step}"
-            yield attempt(source_id, lambda e=episode, s=step, i=source_id: _row(given, e, s, i, take))
+            yield attempt(source_id, _row, given, episode, step, source_id, take)
 
 
 def _row(given: Set, episode: Episode, step: int, source_id: str, take: Take) -> Sample:

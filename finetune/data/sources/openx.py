@@ -80,7 +80,7 @@ def _episode(place: Path, number: int, record: bytes, described: list[str], take
         return
     for step in spread(len(steps), take.frames_n):
         source_id = f"{where}/{step}"
-        yield attempt(source_id, lambda s=step, i=source_id: _row(place, number, camera, s, steps[s], text, i, take))
+        yield attempt(source_id, _row, place, number, camera, step, steps[step], text, source_id, take)
 
 
 def _row(

@@ -31,7 +31,7 @@ def rows(folder: Path, take: Take) -> Iterator[Found]:
         below.sort()
         for name in sorted(files):
             place = Path(parent).relative_to(folder) / name
-            yield attempt(str(place), lambda p=place: _row(folder, p, take))
+            yield attempt(str(place), _row, folder, place, take)
 
 
 def _row(root: Path, place: Path, take: Take) -> Sample:

@@ -51,7 +51,7 @@ def rows(folder: Path, take: Take) -> Iterator[Found]:
         pictures = [n for n in os.listdir(episode / f"{CAMERA}_rgb") if n.endswith(".png")]
         for name in first_frames(pictures, take.frames_n):
             source_id = f"{place}/{CAMERA}/{Path(name).stem}"
-            yield attempt(source_id, lambda p=place, n=name, t=text, s=source_id: _row(folder, p, n, t, s))
+            yield attempt(source_id, _row, folder, place, name, text, source_id)
 
 
 def _row(root: Path, place: Path, name: str, text: str, source_id: str) -> Sample:

@@ -57,7 +57,7 @@ def rows(folder: Path, take: Take) -> Iterator[Found]:
             if prefix not in NOT_OF_A_ROW:
                 is_run = prefix == "frame"
                 source_id = place.as_posix() if is_run and place.parts else (place / prefix).as_posix()
-                yield attempt(source_id, lambda p=place, x=prefix, s=source_id: _row(folder, p, x, s, take))
+                yield attempt(source_id, _row, folder, place, prefix, source_id, take)
 
 
 def _row(root: Path, place: Path, prefix: str, source_id: str, take: Take) -> Sample:
@@ -72,7 +72,7 @@ def _row(root: Path, place: Path, prefix: str, source_id: str, take: Take) -> Sa
         split="train",
         depth=str(inside(root, depth)) if (root / depth).exists() else None,
         depth_unit_m=float(camera["depth_unit_m"]) if (root / depth).exists() else None,
-        camera=camera_json(*(camera[k] for k in ("fx", "fy", "cx", "cy")), size=(camera["height"], camera["width"])),
+        camera=camera_json(camera["fx"], camera["fy"], camera["cx"], camera["cy"], (camera["height"], camera["width"])),
         source_id=source_id,
         group=f"run/{source if simulated and source != 'sim' else source_id}",
         licence="MIT" if simulated else take.licence,

@@ -37,12 +37,12 @@ def rows(folder: Path, take: Take) -> Iterator[Found]:
         if entry.sample is None:
             yield Rejected(source_id, entry.problem)
         else:
-            yield attempt(source_id, lambda s=entry.sample, n=name, i=source_id: _row(s, pictures[n], shards[n], i))
+            yield attempt(source_id, _row, entry.sample, pictures[name], shards[name], source_id)
 
 
 def _shards(folder: Path) -> dict[str, str]:
     """Picture -> the name of its shard."""
-    out = {}
+    out: dict[str, str] = {}
     for shard in sorted(folder.glob("shard_*.jsonl")):
         lines = shard.read_text(encoding="utf-8").splitlines(keepends=True)
         out |= {json.loads(line)["id"]: shard.stem for line in lines if line.endswith("\n")}

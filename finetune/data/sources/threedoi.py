@@ -77,7 +77,7 @@ def _entry(root: Path, file: Path, i: int, entry: Any, take: Take) -> Iterator[F
         return
     for number, instance in enumerate(instances):
         source_id = f"{file.stem}/{name}/{number}"
-        yield attempt(source_id, lambda n=instance, s=source_id: _row(image, size, n, s, name, file, take))
+        yield attempt(source_id, _row, image, size, instance, source_id, name, file, take)
 
 
 def _row(
