@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from affordagent.agent.cli_data_annotate import add_weights
+
 
 def add(group: Any) -> None:
     """Add the command to the `group` of evaluations."""
@@ -22,9 +24,7 @@ def add(group: Any) -> None:
     command.add_argument("--pictures", type=int, metavar="N", help="the first N of them (default all)")
     command.add_argument("--per-picture", type=int, default=100, metavar="N", help="at most N things of each")
     command.add_argument("--seed", type=int, default=0, help="of what is asked and what the source knows (default 0)")
-    command.add_argument("--sam2", help="weights of SAM 2 (default: GrabCut stands in)")
-    command.add_argument("--florence", help="weights of Florence-2 (default: the shipped proposals stand in)")
-    command.add_argument("--dino", help="weights of GroundingDINO (default: the shipped mini model stands in)")
+    add_weights(command)
     command.add_argument(
         "--fit", action="store_true", help="fit the limits of the checks on these pictures, split val, and keep them"
     )

@@ -54,7 +54,7 @@ class Chain:
             AffordAgentError: a wish that does not fit the picture, or weights that are not on this computer.
         """
         for wish in wishes:
-            _fits(wish, picture)
+            check_wish(wish, picture)
         attempts: list[list[Attempt]] = [[] for _ in wishes]
         for maker in self.makers:
             still = [i for i, tried in enumerate(attempts) if not (tried and tried[-1].accepted)]
@@ -68,12 +68,7 @@ class Chain:
         if isinstance(answer, str):
             return Attempt(tool, None, False, answer)
         limits = self.limits["any"] | self.limits.get(tool, {})
-        values = measured(answer)
-        measures = tuple(
-            Measure(name, value, "least" if limits[name][0] == "least" else "most", limits[name][1])
-            for name, value in values.items()
-            if name in limits
-        )
+        measures = tuple(Measure(name, value, *limits.get(name, ())) for name, value in measured(answer).items())
         failed = [measure.says for measure in measures if not measure.passed]
         return Attempt(tool, answer.mask, not failed, "; ".join(failed) or "all checks passed", measures)
 
@@ -179,7 +174,10 @@ def fitted_limits() -> dict[str, dict[str, tuple[str, float]]]:
     return {tool: {name: (rule, float(value)) for name, (rule, value) in of.items()} for tool, of in stored.items()}
 
 
-def _fits(wish: Wanted, picture: Picture) -> None:
+def check_wish(wish: Wanted, picture: Picture) -> None:
+    """Raises:
+    AffordAgentError: its mask or its box do not fit the picture.
+    """
     height, width = picture.shape[:2]
     if wish.original is not None and wish.original.shape != (height, width):
         raise AffordAgentError(f"the mask is {wish.original.shape}, the picture {(height, width)}: they must agree")

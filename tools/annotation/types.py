@@ -44,20 +44,24 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measure:
-    """What a quality check measured, and the limit that an accepted mask keeps. rule: "least" or "most"."""
+    """What a quality check measured. rule: "least" or "most", and the limit that an accepted mask keeps; None where the
+    tool has none."""
 
     name: str
     value: float
-    rule: Literal["least", "most"]
-    limit: float
+    rule: str = "least"
+    limit: float | None = None
 
     @property
     def passed(self) -> bool:
+        if self.limit is None:
+            return True
         return self.value >= self.limit if self.rule == "least" else self.value <= self.limit
 
     @property
     def says(self) -> str:
-        return f"{MEASURES[self.name]} {self.value:.3g}, at {self.rule} {self.limit:.3g} expected"
+        """What is wrong, of one that failed."""
+        return f"{MEASURES[self.name]} {self.value:.3g}, at {self.rule} {self.limit or 0:.3g} expected"
 
 
 MEASURES = {

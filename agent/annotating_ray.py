@@ -1,0 +1,51 @@
+"""Annotation on a Ray cluster, by Ray Data: actors that keep their models, each with a GPU where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from affordagent.agent.annotating import Shard, answer
+from affordagent.core.errors import AffordAgentError
+from affordagent.core.workers import LOCAL_CLUSTER
+
+
+class Annotator:
+    """An actor; the models are loaded with its first shard and kept."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"key": [answer(shard) for shard in batch["item"]]}
+
+
+def answer_on_ray(shards: list[Shard], address: str, workers: int, on_result: Callable[[str], None]) -> None:
+    """Answer the shards with `workers` actors. Ray Data hands an actor the next shard when it has room (backpressure);
+    what the actors write must be on a disk that all nodes share.
+
+    Raises:
+        AffordAgentError: Ray is not installed, or the cluster cannot be reached.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise AffordAgentError('Ray is not installed: pip install "affordagent[ray]"') from error
+    if not shards:
+        return
+    try:
+        if address == LOCAL_CLUSTER:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        else:
+            ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise AffordAgentError(f"no Ray cluster at {address!r}: {error}") from error
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
+        answered = ray.data.from_items(shards, override_num_blocks=len(shards)).map_batches(
+            Annotator, batch_size=1, concurrency=workers, num_gpus=gpus
+        )
+        for row in answered.iter_rows():
+            on_result(str(row["key"]))
+    finally:
+        ray.shutdown()
