@@ -8,6 +8,7 @@ still picture, which needs a chromium.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -21,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
-from jupyter_client import KernelManager
+from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -29,6 +30,7 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+WORK = "work"  # the kernel's working directory
 WITHIN_S = 900.0  # of wall time a notebook, whatever else the machine does
 WIDTH_PX, JPEG_QUALITY = 640, 82
 STILL_PX = (700, 460)
@@ -41,33 +43,40 @@ def execute(path: Path, within_s: float = WITHIN_S) -> NotebookNode:
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raised.
-        nbclient.exceptions.CellTimeoutError: it took longer than `within_s` in all; the kernel has been killed.
+        TimeoutError: it took longer than `within_s` in all; the kernel has been killed.
         AssertionError: it wrote something outside the folder for temporary files.
     """
     notebook = nbformat.read(path, as_version=4)
-    end_s = time.monotonic() + within_s
     with TemporaryDirectory(prefix="nb") as folder:  # short: the kernel's sockets lie in it
-        own = {name: Path(folder, name.lower()) for name in ("WORK", "TMPDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR")}
-        for made in own.values():
-            made.mkdir()
-        kernel = KernelManager(
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # so it is the kernel of this interpreter
-            transport="ipc",  # ports that are free now may be taken when the kernel listens
-            connection_file=str(Path(folder, "kernel.json")),
-        )
-        client = NotebookClient(
-            notebook, km=kernel, record_timing=False, timeout_func=lambda cell: max(1.0, end_s - time.monotonic())
-        )
-        work = own.pop("WORK")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(made) for name, made in own.items()}}
-        try:
-            client.execute(cwd=str(work), env=environment)
-        finally:
-            if kernel.has_kernel:
-                kernel.shutdown_kernel(now=True)
-        left = [p.name for p in work.rglob("*")]
-        assert not left, f"{path.name} left {left} in the working directory"
+        asyncio.run(_execute(notebook, Path(folder), within_s))
+        left = [p.name for p in Path(folder, WORK).rglob("*")]
+    assert not left, f"{path.name} left {left} in the working directory"
     return notebook
+
+
+async def _execute(notebook: NotebookNode, folder: Path, within_s: float) -> None:
+    own = {name: folder / name.lower() for name in ("TMPDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR")}
+    work = folder / WORK
+    for made in (work, *own.values()):
+        made.mkdir()
+    kernel = AsyncKernelManager(
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # so it is the kernel of this interpreter
+        transport="ipc",  # ports that are free now may be taken when the kernel listens
+        connection_file=str(folder / "kernel.json"),
+    )
+    client = NotebookClient(notebook, km=kernel, timeout=None, startup_timeout=within_s, record_timing=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(made) for name, made in own.items()}}
+    running = asyncio.ensure_future(client.async_execute(cwd=str(work), env=environment))
+    try:
+        done, _ = await asyncio.wait({running}, timeout=within_s)  # nbclient calls a cancelled run a dead kernel
+        if not done:
+            raise TimeoutError(f"the notebook has not ended within {within_s:g} s")
+        running.result()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        if kernel.has_kernel:
+            await kernel.shutdown_kernel(now=True)
 
 
 def outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:

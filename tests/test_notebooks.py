@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from notebook_runs import FOLDER, NOTEBOOKS, PLOTLY, execute, kept, outputs, pictures, said
 
@@ -86,8 +86,8 @@ def written(folder: Path, *cells: str) -> Path:
 def test_a_cell_that_hangs_is_ended(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     hanging = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(1e6)"
-    with pytest.raises(CellTimeoutError):
-        execute(written(tmp_path, hanging), within_s=20)
+    with pytest.raises(TimeoutError):
+        execute(written(tmp_path, hanging), within_s=30)
     assert not Path(f"/proc/{pid.read_text()}/cmdline").exists()
 
 
