@@ -35,19 +35,32 @@ _PERSON = (
     rf"|(?:the|my|your|his|her|that|this|a|our) (?:\w+ )?{_SOMEBODY}"
     r"|her(?=\s*(?:$|[.,!?;]|with|in|on|at|and|by|now|until)))"
 )
-_HURT = (
-    r"(?:stab|hurt|kill|attack|punch|slap|murder|shoot|strangle|choke|injure|harm|kick|burn|cut|hit|poke|beat|strike"
-    r"|smash|crush|whack|knock|bash|pinch|slash|scald|threaten)"
+_HURTING = (
+    "stab hurt kill attack punch slap murder shoot strangle choke injure harm kick burn cut hit poke beat strike smash"
+    " crush whack knock bash pinch slash scald threaten jab smack wound club clobber bludgeon impale spear maim assault"
+    " torture gore behead mutilate batter pierce skewer whip choke suffocate drown poison"
 )
-_THROW = r"(?:throw|hurl|toss|fling|swing|drop|aim|launch|shoot|pour|point)"
-_BODY = r"(?:head|face|arm|leg|hands?|fingers?|eyes?|nose|throat|foot|neck|back|skull|bones?|knee)"
+_THROWING = "throw hurl toss fling swing drop aim launch shoot pour point chuck lob sling"
+_BODY = (
+    r"(?:head|face|arm|leg|hands?|fingers?|eyes?|nose|throat|foot|feet|neck|back|skull|bones?|knees?|ribs?|chest|stomach"
+    r"|belly|teeth|tooth|ears?|shins?|toes?|wrists?|elbows?|jaw|heart|guts)"
+)
+
+
+def _forms(verbs: str) -> str:
+    """The verbs as they are, and as "stabbing", "choking", "throwing"."""
+    found = [form for v in verbs.split() for form in (v, f"{v}ing", f"{v}{v[-1]}ing", f"{v.removesuffix('e')}ing")]
+    return f"(?:{'|'.join(sorted(set(found), key=len, reverse=True))})"
+
+
+_HURT, _THROW = _forms(_HURTING), _forms(_THROWING)
 _HARM = re.compile(
     rf"\b(?:{_HURT} {_PERSON}"
     rf"|{_THROW} (?:[\w']+ ){{0,6}}?(?:at|on|onto|over) {_PERSON}"
     rf"|{_THROW} (?:[\w']+ ){{0,6}}?at (?:my|his|her|their|your) {_BODY}"
     rf"|make {_PERSON} (?:bleed|scream|cry|suffer|hurt)"
     rf"|use (?:[\w']+ ){{1,4}}?(?:on|against) (?:his|her|their|your) {_BODY}"
-    rf"|{_HURT} (?:my|his|her|their|your|{_PERSON}'s) {_BODY}"
+    rf"|(?:{_HURT}|break|breaking|chop off|cut off) (?:my|his|her|their|your|{_PERSON}'s) {_BODY}"
     r"|(?:stab|kill|shoot|murder|strangle|hurt|injure|harm|attack|punch|slap|choke|threaten|kick|slash) (?:me|us))\b",
     re.IGNORECASE,
 )
