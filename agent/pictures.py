@@ -33,6 +33,7 @@ RGB = tuple[int, int, int]
 PART_RGB, OBJECT_RGB, PROPOSAL_RGB, DESTINATION_RGB = (255, 0, 190), (40, 190, 90), (90, 140, 240), (250, 190, 30)
 FINGER_M, PALM_M = 0.045, 0.06  # drawn lengths: pads to palm, palm backwards
 CLOUD_POINTS, GRASPS_DRAWN, PATH_POINTS = 15000, 20, 60  # the points of each phase of the path
+STANDING, ABOVE_TABLE_M = 0.7, 0.006  # share of the cloud's points for what stands on the table
 AXIS_M, AXIS_COLOURS = 0.1, ("rgb(200,60,50)", "rgb(50,150,60)", "rgb(60,90,200)")
 CHOSEN = "rgb(230,40,30)"
 PHASE_COLOURS = {
@@ -93,8 +94,9 @@ def scene_3d(store: RunStore, arm: ArmName = "UR5e") -> go.Figure:
     plan: GraspPlan | None = store.readable("plan")
     found: tuple[GraspSet, Array] | None = store.readable("grasps")
     figure = go.Figure()
-    figure.add_trace(_cloud_trace(frame, None if part is None else part.mask))
-    figure.add_traces(_table_traces(0.0 if cloud is None else cloud.table_z_m))
+    table_z_m = 0.0 if cloud is None else cloud.table_z_m
+    figure.add_trace(_cloud_trace(frame, None if part is None else part.mask, table_z_m))
+    figure.add_traces(_table_traces(table_z_m))
     if found is not None:
         figure.add_trace(_others_trace(found[0][:GRASPS_DRAWN], plan))
     if plan is not None:
@@ -115,7 +117,8 @@ def scene_3d(store: RunStore, arm: ArmName = "UR5e") -> go.Figure:
     return figure
 
 
-def _cloud_trace(frame: RgbdFrame, part: np.ndarray | None) -> go.Scatter3d:
+def _cloud_trace(frame: RgbdFrame, part: Mask | None, table_z_m: float) -> go.Scatter3d:
+    """What was seen, thinned; what stands on the table less so than the table."""
     import plotly.graph_objects as go
 
     assert frame.T_base_camera is not None
@@ -123,7 +126,10 @@ def _cloud_trace(frame: RgbdFrame, part: np.ndarray | None) -> go.Scatter3d:
     points = transform_points(frame.T_base_camera, frame.camera.back_project(frame.depth_m)[v, u])
     low, high = np.array(list(VIEW_M.values())).T
     inside = np.flatnonzero(((points > low) & (points < high)).all(1))
-    keep = np.random.default_rng(0).permutation(inside)[:CLOUD_POINTS]
+    shuffled = np.random.default_rng(0).permutation(inside)
+    stands = points[shuffled, 2] > table_z_m + ABOVE_TABLE_M
+    standing = shuffled[stands][: int(STANDING * CLOUD_POINTS)]
+    keep = np.concatenate([standing, shuffled[~stands][: CLOUD_POINTS - len(standing)]])
     colours = frame.color[v[keep], u[keep]].astype(int)
     if part is not None:
         colours[part[v[keep], u[keep]]] = PART_RGB

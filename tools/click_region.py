@@ -202,4 +202,4 @@ def _traits(frame: RgbdFrame, crop: tuple[slice, slice]) -> tuple[NDArray[np.flo
     points = cv2.GaussianBlur((rays * depth_m[..., None]).astype(np.float32), (0, 0), SMOOTH_PX)
     normals = np.cross(cv2.Sobel(points, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(points, cv2.CV_32F, 0, 1, ksize=3))
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-    return lab, depth_m, normals
+    return np.asarray(lab, np.float32), np.asarray(depth_m, np.float32), np.asarray(normals, np.float32)

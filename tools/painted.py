@@ -137,4 +137,5 @@ def _side(frame: RgbdFrame) -> int:
 def _lab(frame: RgbdFrame) -> NDArray[np.float32]:
     """(H, W, 3) CIE Lab, smoothed."""
     side = _side(frame)
-    return cv2.cvtColor(cv2.blur(frame.color, (side, side)).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    smooth = cv2.blur(frame.color, (side, side)).astype(np.float32) / 255
+    return np.asarray(cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB), np.float32)
