@@ -9,7 +9,6 @@ import os
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affordagent.agent.clock import Clock
@@ -44,7 +43,7 @@ def endpoint_of(setting: str | None) -> str | None:
     return setting
 
 
-def send_run(folder: Path, endpoint: str, words: bool) -> None:
+def send_run(store: RunStore, endpoint: str, words: bool) -> None:
     """Hand the spans of a run that has ended to the exporter, which sends them from a thread of its own.
 
     Args:
@@ -55,13 +54,12 @@ def send_run(folder: Path, endpoint: str, words: bool) -> None:
     """
     from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
-    store = RunStore(folder)
     clock = Clock.of(store)
     end = clock.end or {"outcome": "unfinished", "failure": None}
     failure = end["failure"] or {}
     facts = {"outcome": end["outcome"], "cell": clock.cell, "stage": failure.get("stage"), "code": failure.get("code")}
     if words:
-        facts |= {"command": clock.command, "run": folder.name, "message": failure.get("message")}
+        facts |= {"command": clock.command, "run": store.folder.name, "message": failure.get("message")}
 
     def ns(seconds: float) -> int:
         return int((clock.began + timedelta(seconds=seconds)).timestamp() * 1e9)

@@ -53,8 +53,8 @@ def check_rerun() -> None:
         raise AffordAgentError("a Rerun trace needs the package rerun-sdk: pip install 'affordagent[rerun]'")
 
 
-def write_trace(folder: Path) -> Path:
-    """Write FOLDER/trace.rrd and return its path.
+def write_trace(folder: Path, store: RunStore | None = None) -> Path:
+    """Write FOLDER/trace.rrd and return its path. store: of the folder, where its artefacts are at hand.
 
     Raises:
         AffordAgentError: the extra is missing, or the folder holds no run.
@@ -62,12 +62,13 @@ def write_trace(folder: Path) -> Path:
     check_rerun()
     import rerun as rr
 
-    clock = Clock.of(RunStore(folder))
+    store = store or RunStore(folder)
+    clock = Clock.of(store)
     path, scratch = folder / TRACE_FILE, folder / f"{TRACE_FILE}.part"
     recording = rr.RecordingStream(APPLICATION, recording_id=f"{folder.resolve().name}-{clock.began.isoformat()}")
     try:
         recording.save(scratch, default_blueprint=_blueprint())
-        _Writer(recording, RunStore(folder), clock).write()
+        _Writer(recording, store, clock).write()
     finally:
         recording.flush()
         recording.disconnect()
@@ -144,7 +145,7 @@ class _Writer:
         log("world/camera/depth", rr.DepthImage(units, meter=1 / DEPTH_UNIT_M))
         self._things()
         self._mask()
-        if self.store.readable("after") is not None:
+        if self.store.has("after"):
             self._at(self.clock.after("verify"))
             log("world/camera/color", self._picture("after"))
 

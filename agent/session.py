@@ -292,7 +292,7 @@ class Session:
 
     def _ended(self, store: RunStore, command: str, state: Mapping[str, Any]) -> RunResult:
         result = write_result(store, command, self.settings, state)
-        trace(store.folder, self.settings)
+        trace(store, self.settings)
         return result
 
     def _picture(self) -> NDArray[np.uint8]:

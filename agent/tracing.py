@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from affordagent.agent import otel, rerun_trace
 from affordagent.agent.settings import Settings
 from affordagent.core.errors import AffordAgentError
@@ -21,15 +19,15 @@ def check_tracing(settings: Settings) -> None:
         rerun_trace.check_rerun()
 
 
-def trace(folder: Path, settings: Settings) -> None:
-    """After a run has ended and is written down. What goes wrong here is an event of the run and no more."""
+def trace(store: RunStore, settings: Settings) -> None:
+    """After the run of that folder has ended and is written down. What goes wrong here is an event of it, no more."""
     try:
         if settings.rerun:
-            rerun_trace.write_trace(folder)
+            rerun_trace.write_trace(store.folder, store)
         if (endpoint := otel.endpoint_of(settings.otel)) is not None:
-            otel.send_run(folder, endpoint, settings.otel_words)
+            otel.send_run(store, endpoint, settings.otel_words)
     except (AffordAgentError, OSError, RuntimeError, ValueError) as error:
-        RunStore(folder).event("trace", failed=f"{type(error).__name__}: {error}")
+        store.event("trace", failed=f"{type(error).__name__}: {error}")
 
 
 def leaves_the_machine(settings: Settings) -> list[str]:

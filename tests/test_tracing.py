@@ -163,16 +163,16 @@ def test_a_setting_writes_it_and_no_fault_of_it_is_the_runs(runs, tmp_path, monk
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     (run / TRACE_FILE).unlink(missing_ok=True)
-    trace(run, Settings())
+    trace(RunStore(run), Settings())
     assert not (run / TRACE_FILE).exists()
-    trace(run, Settings(rerun=True))
+    trace(RunStore(run), Settings(rerun=True))
     assert (run / TRACE_FILE).stat().st_size > 100_000
 
-    def full(folder):
+    def full(folder, store):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(rerun_trace, "write_trace", full)
-    trace(run, Settings(rerun=True))
+    trace(RunStore(run), Settings(rerun=True))
     assert RunStore(run).events()[-1]["failed"] == "OSError: no space left on device"
 
 
@@ -198,7 +198,7 @@ def test_spans_reach_a_collector(runs, words):
         settings = Settings(otel=url, otel_words=words)
         assert url in leaves_the_machine(settings)[0]
         for run in (whole, broken):
-            trace(run, settings)
+            trace(RunStore(run), settings)
         assert otel.provider_of(url).force_flush(30_000)
         spans = spans_of(sent)
     runs_seen = [span for span in spans if span.name == "run"]
@@ -222,7 +222,7 @@ def test_a_collector_that_is_away_harms_nothing(runs):
     pytest.importorskip("opentelemetry.sdk", reason="the extra is not installed: pip install 'affordagent[otel]'")
     whole, _, _ = runs
     before = len(RunStore(whole).events())
-    trace(whole, Settings(otel="http://127.0.0.1:9"))
+    trace(RunStore(whole), Settings(otel="http://127.0.0.1:9"))
     assert len(RunStore(whole).events()) == before
 
 
