@@ -63,11 +63,12 @@ def read_turn(text: str, state: TalkState, understand: Understand) -> list[Act]:
 
 def _wished(text: str, plain: str, state: TalkState, understand: Understand) -> list[Act]:
     """A turn of its own: neither a question nor an answer."""
-    steps = read_steps(plain, understand) if plain else None
+    it = _it(state)
+    steps = read_steps(plain, understand, it) if plain else None
     if steps is None:
         query = understand(text)
         english = query.read_by.get("english")
-        steps = read_steps(str(english), _offline) if english else None
+        steps = read_steps(str(english), _offline, it) if english else None
         if steps is None:
             return _single(str(english or plain), query, state)
     if steps.queries and steps.queries[0].intent == "stop":
@@ -75,6 +76,14 @@ def _wished(text: str, plain: str, state: TalkState, understand: Understand) -> 
     if len(steps.queries) == 1 and not steps.question:
         return _single(plain, steps.queries[0], state)
     return _planned(steps, plain, state)
+
+
+def _it(state: TalkState) -> FunctionalQuery | None:
+    """What was spoken of, where it stands."""
+    held, thing = state.get("held"), state.get("thing")
+    if held is not None:
+        return FunctionalQuery.model_validate(held["query"])
+    return None if thing is None else _there(FunctionalQuery.model_validate(thing["query"]), thing)
 
 
 def _offline(text: str) -> FunctionalQuery:

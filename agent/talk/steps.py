@@ -69,8 +69,9 @@ class Steps:
     instead: list[FunctionalQuery] | None = None
 
 
-def read_steps(text: str, understand: Understand) -> Steps | None:
-    """The steps of a turn, None where it is a single one or none at all. understand: reads each of them.
+def read_steps(text: str, understand: Understand, it: FunctionalQuery | None = None) -> Steps | None:
+    """The steps of a turn, None where it is a single one or none at all. understand: reads each of them. it: what "it"
+    is in the first one.
 
     Raises:
         StageFailure: what `understand` refuses in any of the steps.
@@ -88,7 +89,8 @@ def read_steps(text: str, understand: Understand) -> Steps | None:
         query = understand(_THEM.sub("it", piece) if queries else piece)
         if query.intent == "stop":
             return Steps([query])
-        known = _about_the_last(piece, query, queries)
+        before = queries if queries or it is None else [it.model_copy(update={"intent": "pick"})]
+        known = _about_the_last(piece, query, before)
         if known is None and (query.needs_clarification or not query.wants_motion):
             wanted = query.question if query.needs_clarification else "Which object do you mean there?"
             return Steps(queries, f"About “{piece.strip(' .,!')}”: {wanted}") if queries else None
