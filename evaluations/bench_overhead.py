@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from affordagent.agent import rerun_trace
 from affordagent.agent.report import write_report
-from affordagent.agent.rerun_trace import write_trace
 from affordagent.agent.session import Session, Tools
 from affordagent.agent.settings import Settings
 from affordagent.agent.talk.conversation import Conversation
@@ -104,65 +104,60 @@ def overhead(bench: Bench) -> list[Figure]:
 def measure(folder: Path, tools: Tools, scene: str, seed: int, text: str) -> Command:
     """One command in a session, then the same one in a talk over the same scene anew."""
     records: list[StageRecord] = []
-    settings = Settings(scene=scene, seed=seed)
-    with Session(settings, tools) as session, put_times() as puts:
+    traced = importlib.util.find_spec("rerun") is not None
+    settings = Settings(scene=scene, seed=seed, rerun=traced)
+    with (
+        Session(settings, tools) as session,
+        timed(RunStore, "put") as puts,
+        timed(rerun_trace, "write_trace") as traces,
+    ):
         started = time.process_time()
         result = session.run(text, folder / "run", on_record=records.append)
-        total = time.process_time() - started
+        total = time.process_time() - started - sum(traces)
     put, worked = sum(puts), sum(record.cpu_s for record in records)
     simulated = sum(record.cpu_s for record in records if record.stage in SIMULATED)
     report = _cpu_s(lambda: write_report(result.run_dir))
-    trace = None
-    if importlib.util.find_spec("rerun") is not None:
-        trace = _cpu_s(lambda: write_trace(result.run_dir))
-    talk, shown_s, shown = _talked(settings, tools, folder, text)
+    trace = sum(traces) if traced else None
+    talk, shown_s, shown = _talked(Settings(scene=scene, seed=seed), tools, folder, text)
     real = worked - simulated
     return Command(text, result.outcome, worked - put, real, put, total - worked, report, trace, talk, shown_s, shown)
 
 
 def _talked(settings: Settings, tools: Tools, folder: Path, text: str) -> tuple[float, float, float]:
     """CPU seconds of a turn around its run; wall and CPU seconds until its first stage is told."""
-    inside: list[float] = []
     first: list[tuple[float, float]] = []
 
     def tell(event: Any) -> None:
         if event.kind == "stage" and not first:
             first.append((time.perf_counter(), time.process_time()))
 
-    with Session(settings, tools) as session:
-        run = session.run
-
-        def timed(*args: Any, **more: Any) -> Any:
-            started = time.process_time()
-            try:
-                return run(*args, **more)
-            finally:
-                inside.append(time.process_time() - started)
-
-        session.run = timed  # type: ignore[method-assign]
+    session = Session(settings, tools)
+    with session, timed(session, "run") as inside, timed(Tools, "understand") as understood:
         talk = Conversation(session, folder / "talk", tell=tell)
         wall, cpu = time.perf_counter(), time.process_time()
         talk.say(text)
         total = time.process_time() - cpu
-    return total - sum(inside), first[0][0] - wall, first[0][1] - cpu
+    return total - sum(inside) - sum(understood), first[0][0] - wall, first[0][1] - cpu
 
 
 @contextmanager
-def put_times() -> Iterator[list[float]]:
-    """CPU seconds of each artefact that is written meanwhile."""
+def timed(owner: Any, name: str) -> Iterator[list[float]]:
+    """CPU seconds of each call of the function `name` of a class, an object or a module meanwhile."""
     seconds: list[float] = []
-    put = RunStore.put
+    work = getattr(owner, name)
 
-    def timed(store: RunStore, name: str, value: Any) -> None:
+    def measured(*args: Any, **more: Any) -> Any:
         started = time.process_time()
-        put(store, name, value)
-        seconds.append(time.process_time() - started)
+        try:
+            return work(*args, **more)
+        finally:
+            seconds.append(time.process_time() - started)
 
-    RunStore.put = timed  # type: ignore[method-assign]
+    setattr(owner, name, measured)
     try:
         yield seconds
     finally:
-        RunStore.put = put  # type: ignore[method-assign]
+        setattr(owner, name, work)
 
 
 def _cpu_s(work: Callable[[], object]) -> float:

@@ -61,6 +61,11 @@ def planning_model(arm: ArmName) -> mujoco.MjModel:
 
 
 @cache
+def _drivers_of(arm: ArmName) -> tuple[Array, Array]:
+    return openings_of_drivers(planning_model(arm))
+
+
+@cache
 def chain_of(arm: ArmName) -> Chain:
     """The joints of an arm as a chain, shared by all who ask."""
     return read_chain(planning_model(arm))
@@ -85,7 +90,7 @@ class ArmKinematics:
         self._flange = self.model.site(f"{PREFIX}attachment_site").id
         mujoco.mj_kinematics(self.model, self.data)
         self._T_tcp_flange = invert(self._pose(self._site)) @ self._pose(self._flange)
-        self._driver_of_opening = openings_of_drivers(self.model)
+        self._driver_of_opening = _drivers_of(arm)
         self.chain = chain_of(arm)
 
     def _pose(self, site: int) -> Array:
