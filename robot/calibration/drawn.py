@@ -29,7 +29,10 @@ _PPM = 4000  # pixels of the board's picture a metre
 
 @dataclass
 class BoardCamera:
-    """Renders the board from its pose in the camera, with depth; noise in grey levels."""
+    """Renders the board from its pose in the camera, with depth.
+
+    noise: of the picture, grey levels. depth_scale: what a wrong unit multiplies the depth by.
+    """
 
     board: Board = field(default_factory=Board)
     camera: CameraIntrinsics = CAMERA
@@ -38,9 +41,9 @@ class BoardCamera:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def look(self, T_camera_board: Array, stamp_s: float = 1.0) -> RgbdFrame:
+        """What is seen with the board at that pose; 1.5 m of depth where it is not. stamp_s: POSIX seconds."""
         margin = _PPM // 50
-        picture = self.board.picture(_PPM // 1000)
-        picture = cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_CONSTANT, value=255)
+        picture = np.pad(self.board.picture(_PPM // 1000), margin, constant_values=255)
         metres = np.array([[1 / _PPM, 0, 0.5 / _PPM - 0.02], [0, 1 / _PPM, 0.5 / _PPM - 0.02], [0, 0, 1]])
         fine = np.array([[_FINE, 0, (_FINE - 1) / 2], [0, _FINE, (_FINE - 1) / 2], [0, 0, 1]])
         H = fine @ matrix(self.camera) @ T_camera_board[:3, [0, 1, 3]] @ metres
@@ -54,8 +57,8 @@ class BoardCamera:
         rays = self.camera.back_project(np.ones(grey.shape))
         normal = T_camera_board[:3, 2]
         depth_m = self.depth_scale * (normal @ T_camera_board[:3, 3]) / (rays @ normal)
-        depth_m = np.where((there > 127) & (depth_m > 0), depth_m, 1.5).astype(np.float32)
-        return RgbdFrame(np.repeat(noisy[..., None], 3, axis=2), depth_m, self.camera, None, stamp_s, "board")
+        seen_m = np.where((there > 127) & (depth_m > 0), depth_m, 1.5).astype(np.float32)
+        return RgbdFrame(np.repeat(noisy[..., None], 3, axis=2), seen_m, self.camera, None, stamp_s, "board")
 
 
 def carrier_pose(kind: Kind, positions: Array) -> Array:
