@@ -5,9 +5,9 @@
 
 Meanings are judged by the offline language among the catalogue's categories with a handle to hold (19: HANDAL's 17,
 knife and scissors). It was not fitted to these texts, but it is also what the generator filters with: a rate that is
-not circular needs a file made with --unjudged. A second judge knows no sentence of ours: the nearest of the 19 by MiniLM
-to the catalogue's descriptions. Diversity is compared with the natural commands and the training phrases, for equal
-counts.
+not circular needs a file made with --unjudged. A second judge knows no sentence of ours: the nearest of the 19 by
+MiniLM to the catalogue's descriptions. Diversity is compared with the natural commands and the training phrases, for
+equal counts.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from affordagent.core.catalogue import catalogue
 from affordagent.core.lexicon import lexicon
@@ -49,7 +49,7 @@ def uses_of(category: str, definition: str | None = None) -> Uses | None:
     """
     if category in catalogue():
         known = catalogue()[category]
-        pieces = {
+        pieces: dict[str, Any] = {
             name: tuple(texts) if isinstance(texts, list) else texts for name, texts in _table()[category].items()
         }
         return Uses(names=known.names, hold=_hold(known.part), **pieces)
@@ -62,7 +62,7 @@ def uses_of(category: str, definition: str | None = None) -> Uses | None:
 
 
 @cache
-def _table() -> dict[str, dict[str, object]]:
+def _table() -> dict[str, dict[str, Any]]:
     path = files("affordagent.finetune.data.instructions").joinpath("uses.json")
     return json.loads(path.read_text(encoding="utf-8"))
 
