@@ -129,6 +129,17 @@ def test_a_stop_at_any_moment_ends_the_turn_at_once(hub, ann, stage):
     assert hub.entries()[-1].kind == "say"
 
 
+def test_words_that_a_stop_has_overtaken_are_not_carried_out(hub, ann):
+    """Said, then STOP was pressed, and STOP was quicker."""
+    stops, first = hub.now().stops, hub.now().number
+    hub.stop()
+    assert "STOP was pressed" in hub.say(ann, "pick up the mug", stops=stops)
+    assert "STOP was pressed" in hub.use_mask(ann, hub.root / "run", None, stops=stops)
+    assert not [e for e in hub.entries(first) if e.kind == "person"]
+    assert hub.say(ann, "thank you", stops=stops + 1) is None
+    assert hub.wait(idle, WAIT_S).state == "idle"
+
+
 def test_a_busy_robot_takes_no_turn_and_a_text_has_limits(hub, ann):
     assert hub.say(ann, "   ") is not None
     assert "100000 characters, at most" in hub.say(ann, "a" * 100_000)

@@ -13,7 +13,6 @@ from affordagent.agent.web.gate import Gate, seat_of
 from affordagent.agent.web.hub import Hub
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: nothing is sent anywhere
-SWITCH_S = 0.001  # how long another thread of Python keeps a request waiting, STOP too; Python's own 5 ms add up
 
 
 def create_app(hub: Hub, token: str | None, host: str) -> ASGIApp:
@@ -22,7 +21,6 @@ def create_app(hub: Hub, token: str | None, host: str) -> ASGIApp:
 
     from affordagent.agent.web.page import build
 
-    sys.setswitchinterval(SWITCH_S)
     os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(sys.maxsize)  # else each event is summed up for a page we lack
     app = FastAPI(title="affordagent", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -36,7 +34,7 @@ def create_app(hub: Hub, token: str | None, host: str) -> ASGIApp:
     async def now(request: Request) -> dict[str, Any]:
         """What the page's script asks a few times a second: has anything changed?"""
         found = hub.now(seat_of(request.cookies) or None)
-        return {"number": found.number, "pictures": found.pictures, "state": found.state}
+        return {"number": found.number, "pictures": found.pictures, "state": found.state, "stops": found.stops}
 
     page = build(hub)
     app = gr.mount_gradio_app(

@@ -24,6 +24,7 @@ from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask
 
 CONFIRM_WITHIN_S = 120.0  # no answer by then is a no
+MARKED = "Take what I marked."
 LONGEST_TEXT = 2000  # characters of a turn
 LOOK_EVERY_S = 2.0  # pictures of a real camera while nothing is under way and somebody watches
 EARLIER = 6  # turns of an earlier talk of the same name that are shown
@@ -56,7 +57,7 @@ class Entry:
 class Now:
     """How things stand. number: of the last entry. pictures: counts those of the camera. stage: under way. run: name of
     the latest run's folder. question: the "confirm" that waits for an answer. asked: the "ask" that the next turn may
-    answer. watching: browsers that are there."""
+    answer. stops: how often STOP was pressed. watching: browsers that are there."""
 
     number: int
     pictures: int
@@ -66,6 +67,7 @@ class Now:
     question: Entry | None
     asked: Entry | None
     commander: str | None
+    stops: int
     watching: int
 
 
@@ -99,8 +101,8 @@ class Hub:
         self._question: Entry | None = None
         self._asked: Entry | None = None
         self._answer: str | None = None
-        self._next: Callable[[], object] | None = None  # a turn that follows the one that is being declined
-        self._stopping = False  # the turn under way
+        self._next: Callable[[], None] | None = None  # begins the turn that follows the one that is being declined
+        self._stops = self._began_at = 0  # how often STOP was pressed: until now, and when the turn was wished for
         self._picture: NDArray[np.uint8] | None = None
         self._pictures, self._looked_s, self._looking = 0, 0.0, False
         self._robot = ThreadPoolExecutor(1, thread_name_prefix="robot")
@@ -128,11 +130,16 @@ class Hub:
     def stop(self) -> None:
         """From any thread and at any time, by anybody: the arm stops, and the turn under way ends. Waits for nothing
         but the arm's own `stop`."""
-        self._stopping = True  # first: a turn that is about to begin sees it
+        self._stops += 1  # first: a turn that is about to begin sees it
         self._talk.stop()
         with self._changed:
             if not self._entries or self._entries[-1].kind != "stop":
                 self._add("stop", "STOP was pressed." if self._state == "busy" else "STOP was pressed; nothing moved.")
+
+    @property
+    def _stopping(self) -> bool:
+        """Was STOP pressed since the turn under way was wished for?"""
+        return self._stops != self._began_at
 
     def entries(self, after: int = 0) -> list[Entry]:
         """The log from the entry after that number on."""
@@ -154,6 +161,7 @@ class Hub:
                 self._question,
                 self._asked,
                 self._seats.commander,
+                self._stops,
                 self._seats.watching,
             )
 
@@ -170,35 +178,44 @@ class Hub:
 
     # ---- what the commander may do --------------------------------------------------------------------------------
 
-    def say(self, seat: str, text: str, about: int | None = None, button: str = "") -> str | None:
-        """A turn, or the answer to the question before a motion. about: number of the question that the page showed;
-        an answer to another one than that which waits is refused. button: what was pressed instead of typing."""
-        text = text.strip()
+    def say(
+        self, seat: str, text: str, about: int | None = None, *, stops: int | None = None, button: str = ""
+    ) -> str | None:
+        """A turn, or the answer to the question before a motion.
+
+        Args:
+            about: number of the question that the page showed; an answer to another one than that which waits is
+                refused.
+            stops: `Now.stops` when it was said; what a STOP has overtaken on its way here is not carried out.
+            button: what was pressed instead of typing.
+        """
+        text, before = text.strip(), self._stops
         if not text:
             return "Say what you want, in your own words."
         if len(text) > LONGEST_TEXT:
             return f"The message has {len(text)} characters, at most {LONGEST_TEXT} are read: shorten it."
         with self._changed:
-            why = self._why_not(seat, about)
+            why = self._why_not(seat, about, before if stops is None else stops)
             if why is not None:
                 return why
             if self._question is not None:
                 self._answer = text
                 self._changed.notify_all()
             else:
-                self._begin(button or text, partial(self._talk.say, text))
+                self._begin(button or text, partial(self._talk.say, text), before)
         return None
 
-    def use_mask(self, seat: str, run: Path, mask: Mask) -> str | None:
+    def use_mask(self, seat: str, run: Path, mask: Mask, *, stops: int | None = None) -> str | None:
         """A turn that takes the part that was marked, (H, W) bool, in the picture of a run. A motion that waits for an
         answer is answered with no first."""
+        before = self._stops
         with self._changed:
-            why = self._why_not(seat, self._question and self._question.number)
+            why = self._why_not(seat, self._question and self._question.number, before if stops is None else stops)
             if why is not None:
                 return why
-            turn = partial(self._talk.say_with_mask, run, mask)
+            turn = partial(self._begin, MARKED, partial(self._talk.say_with_mask, run, mask), before)
             if self._question is None:
-                self._begin("Take what I marked.", turn)
+                turn()
             else:
                 self._answer, self._next = "no", turn
                 self._changed.notify_all()
@@ -221,9 +238,11 @@ class Hub:
             self._add("command", "Nobody commands now; whoever speaks next does.")
             return None
 
-    def _why_not(self, seat: str, about: int | None) -> str | None:
+    def _why_not(self, seat: str, about: int | None, stops: int) -> str | None:
         if self._state == "ended":
             return "The robot's program has ended because of an error: start affordagent web again."
+        if stops != self._stops:
+            return "STOP was pressed: if you still want it, say it again."
         waits = self._question or (self._asked if about is not None else None)
         if about != (waits and waits.number):
             return "The question has changed: look again, then answer."
@@ -235,9 +254,9 @@ class Hub:
 
     # ---- the robot's thread ---------------------------------------------------------------------------------------
 
-    def _begin(self, text: str, turn: Callable[[], object]) -> None:
+    def _begin(self, text: str, turn: Callable[[], object], stops: int) -> None:
         self._add("person", shown(text))
-        self._state, self._stage, self._asked, self._stopping = "busy", "read", None, False
+        self._state, self._stage, self._asked, self._began_at = "busy", "read", None, stops
         self._robot.submit(self._carry_out, turn).add_done_callback(self._ended)
 
     def _carry_out(self, turn: Callable[[], object]) -> None:
@@ -258,7 +277,7 @@ class Hub:
                 self._talk.stop()
                 self._add("end", f"{type(error).__name__}: this is a bug; the server's log has the traceback.")
             elif turn_next is not None and not self._stopping:
-                self._begin("Take what I marked.", turn_next)
+                turn_next()
             self._changed.notify_all()
 
     def _told(self, event: Event) -> None:

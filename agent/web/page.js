@@ -38,7 +38,8 @@
     try {
       const answer = await fetch("now", { cache: "no-store", signal: AbortSignal.timeout(LATE_MS) });
       if (!answer.ok) throw new Error(answer.status);
-      const now = JSON.stringify(await answer.json());
+      const found = await answer.json(), now = JSON.stringify(found);
+      window.affordagentStops = found.stops;  // what is said carries it: STOP may overtake words, never the reverse
       heard = Date.now();
       const alarm = document.getElementById("alarm");
       if (alarm && alarm.className === "lost") say("", false);

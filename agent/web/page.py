@@ -12,6 +12,7 @@ from affordagent.agent.web import words
 from affordagent.agent.web.hub import LONGEST_TEXT, Hub
 from affordagent.agent.web.view import ADD, EDIT_HINT, LIVE, MOST_ANSWERS, PLAN, TAB_3D, TAB_PICTURE, TAKE, Shown, View
 
+WITH_STOPS = "(...given) => [...given.slice(0, -1), String(window.affordagentStops)]"  # when it was said
 STOP = '<button id="stop" type="button" aria-label="Stop the robot">STOP</button>'
 LEGEND = """<div class="legend">
 <span><i style="background:#ff00be"></i>part to hold</span>
@@ -45,7 +46,7 @@ def build(hub: Hub) -> Page:
 def _blocks(hub: Hub) -> gr.Blocks:
     view = View(hub)
     with gr.Blocks(title="affordagent", analytics_enabled=False, fill_width=True) as blocks:
-        page, edit = gr.State(Shown()), gr.State(None)
+        page, edit, stops = gr.State(Shown()), gr.State(None), gr.Textbox(visible=False)
         refresh = gr.Button("refresh", elem_id="refresh")
         with gr.Row(elem_id="top"):
             with gr.Column(scale=3, min_width=200):
@@ -101,9 +102,9 @@ def _blocks(hub: Hub) -> gr.Blocks:
         many: dict[str, Any] = {"concurrency_limit": None}
         on(refresh.click, view.refresh, [page, mode, edit], shown, trigger_mode="always_last", **many)
         for trigger in (text.submit, send.click):
-            on(trigger, view.say, [text, page, mode, edit], [text, note, *shown], **many)
+            on(trigger, view.say, [text, page, mode, edit, stops], [text, note, *shown], js=WITH_STOPS, **many)
         for index, button in enumerate(answers):
-            on(button.click, view.choosing(index), [page, mode, edit], [note, *shown], **many)
+            on(button.click, view.choosing(index), [page, mode, edit, stops], [note, *shown], js=WITH_STOPS, **many)
         on(take.click, view.take, [page, mode, edit], [note, *shown], **many)
         on(leave.click, view.leave, [page, mode, edit], [note, *shown], **many)
         on(mode.change, view.refresh, [page, mode, edit], shown, **many)
@@ -114,5 +115,5 @@ def _blocks(hub: Hub) -> gr.Blocks:
         on(run_3d.click, view.open_3d, [runs], [run_plot], **many)
         on(picture.select, view.click, [edit, adds], [edit, picture, hint], **many)
         on(again.click, view.start_over, [page, mode], [edit, hint, *shown], **many)
-        on(use.click, view.use, [edit, page, mode], [edit, hint, *shown], **many)
+        on(use.click, view.use, [edit, page, mode, stops], [edit, hint, *shown], js=WITH_STOPS, **many)
     return blocks

@@ -135,29 +135,33 @@ class View:
 
     # ---- what the commander does ----------------------------------------------------------------------------------
 
-    def say(self, text: str, page: Shown, mode: str, edit: Edit | None, request: gr.Request) -> list[Any]:
+    def say(self, text: str, page: Shown, mode: str, edit: Edit | None, stops: str, request: gr.Request) -> list[Any]:
         """Text box, note, and what `refresh` gives. What was refused stays in the box."""
         waits = self.hub.now().question
         about = page.about if waits is not None else None
-        why = self.hub.say(seat_of(request.cookies), text, about) if request.cookies else NO_COOKIE
+        why = self._said(request, text, about, stops)
         return [gr.skip() if why else "", _note(why), *self.refresh(page, mode, edit, request)]
 
     def choosing(self, index: int) -> Handler:
         """For the answer's button of that index: note, and what `refresh` gives. What the answer means goes by the
         question that the page of the browser shows."""
 
-        def choose(page: Shown, mode: str, edit: Edit | None, request: gr.Request) -> list[Any]:
+        def choose(page: Shown, mode: str, edit: Edit | None, stops: str, request: gr.Request) -> list[Any]:
             why: str | None = "The question has changed: look again, then answer."
             if index < len(page.answers):
                 answer = page.answers[index]
                 text = ("yes", "no")[index] if page.answers[-1] == "No" else f"choice {index + 1}"
-                why = self.hub.say(seat_of(request.cookies), text, page.about, answer) if request.cookies else NO_COOKIE
+                why = self._said(request, text, page.about, stops, answer)
             return [_note(why), *self.refresh(page, mode, edit, request)]
 
         return choose
 
+    def _said(self, request: gr.Request, text: str, about: int | None, stops: str, button: str = "") -> str | None:
+        seat = seat_of(request.cookies)
+        return self.hub.say(seat, text, about, stops=_count(stops), button=button) if seat else NO_COOKIE
+
     def take(self, page: Shown, mode: str, edit: Edit | None, request: gr.Request) -> list[Any]:
-        why = self.hub.take(seat_of(request.cookies)) if request.cookies else NO_COOKIE
+        why = self.hub.take(seat_of(request.cookies)) if seat_of(request.cookies) else NO_COOKIE
         return [_note(why), *self.refresh(page, mode, edit, request)]
 
     def leave(self, page: Shown, mode: str, edit: Edit | None, request: gr.Request) -> list[Any]:
@@ -186,11 +190,12 @@ class View:
     def start_over(self, page: Shown, mode: str, request: gr.Request) -> list[Any]:
         return [None, EDIT_HINT, *self.refresh(page, mode, None, request)]
 
-    def use(self, edit: Edit | None, page: Shown, mode: str, request: gr.Request) -> list[Any]:
+    def use(self, edit: Edit | None, page: Shown, mode: str, stops: str, request: gr.Request) -> list[Any]:
         """A new run that takes what was marked: edit, hint, and what `refresh` gives."""
         why: str | None = "Nothing is marked yet: click on the picture."
         if edit is not None:
-            why = self.hub.use_mask(seat_of(request.cookies), self.hub.root / edit.run, edit.mask)
+            run = self.hub.root / edit.run
+            why = self.hub.use_mask(seat_of(request.cookies), run, edit.mask, stops=_count(stops))
         left = edit if why else None
         return [left, _note(why) if why else EDIT_HINT, *self.refresh(page, mode, left, request)]
 
@@ -269,6 +274,11 @@ def _pixel(index: Any) -> tuple[int, int]:
 def _label(line: Any) -> str:
     when = line.when.astimezone().strftime("%m-%d %H:%M")
     return f"{when} · {line.outcome.replace('_', ' ')} · {shown(line.command, 60)}"
+
+
+def _count(stops: str | None) -> int:
+    """What the page's script sends along; no number of stops where it is none."""
+    return int(stops) if stops and stops.isascii() and stops.isdigit() and len(stops) < 10 else -1
 
 
 def _note(text: str | None) -> str:
