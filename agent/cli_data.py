@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from affordagent.agent import cli_data_annotate, cli_data_build, cli_instructions
+from affordagent.agent import cli_data_annotate, cli_data_build, cli_data_card, cli_instructions
 from affordagent.core.errors import AffordAgentError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def _add_data(commands: Any) -> None:
 
     cli_data_build.add(verbs)
     cli_data_annotate.add(verbs)
+    cli_data_card.add(verbs)
     cli_instructions.add(verbs)
 
 
