@@ -8,13 +8,11 @@ from tiny_grounded_sam2 import write_sam2
 from affordagent.agent.session import Tools
 from affordagent.agent.web.masks import Click, edited, segmenter_of
 from affordagent.core.errors import AffordAgentError
-from affordagent.core.overlap import overlap
+from affordagent.evaluations.clicks import STARTS, ious_of, next_click, summary
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.scene import sample_scene
 from affordagent.tools.segmenter import Segmenter
 from affordagent.tools.table import find_objects
-
-CLICKS = 5
 
 
 @pytest.fixture(scope="module")
@@ -25,34 +23,21 @@ def scene():
         return frame, find_objects(frame), cell.truth()
 
 
-def next_click(mask, truth):
-    """At the innermost point of the largest region that is wrong."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats((mask != truth).astype(np.uint8))
-    largest = pieces == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    inside = cv2.distanceTransform(np.pad(largest, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(inside.argmax(), inside.shape)
-    return Click(int(x), int(y), bool(truth[y, x]))
-
-
-def clicked(scene, mask, truth):
-    frame, table, _ = scene
-    clicks = []
-    while len(clicks) < CLICKS and overlap(mask, truth).iou < 0.9:
-        click = next_click(mask, truth)
-        mask = edited(frame, mask, click, table=table, earlier=clicks)
-        assert mask[click.y, click.x] == click.add
-        clicks.append(click)
-    return mask
-
-
 @pytest.mark.parametrize("start", ["nothing", "the whole thing"])
 def test_a_few_clicks_give_the_handles(scene, start):
     found = []
     for thing in scene[2]:
         mask = np.zeros_like(thing.mask) if start == "nothing" else thing.mask
-        found.append(overlap(clicked(scene, mask, thing.part_mask), thing.part_mask).iou)
+        found.append(ious_of(scene[0], scene[1], mask, thing.part_mask)[-1])
     assert np.median(found) > 0.85
     assert min(found) > 0.5
+
+
+def test_what_is_reported_of_clicks():
+    rows = [{"start": start, "iou": [0.0, 0.5, 0.8, 0.8, 0.9, 1.0]} for start in STARTS for _ in range(4)]
+    after = summary(rows)["nothing"]
+    assert [step["clicks"] for step in after] == [0, 1, 2, 3, 4, 5]
+    assert (after[2]["median"], after[2]["good"]["k"], after[1]["good"]["k"]) == (0.8, 4, 0)
 
 
 def test_a_click_stays_on_one_thing(scene):
