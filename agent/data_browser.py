@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from PIL import Image
 
 from affordagent.core.errors import AffordAgentError
@@ -76,8 +77,6 @@ def serve(rows: Sequence[Sample], name: str, port: int) -> None:
 
 def build(browser: Browser, name: str) -> Any:
     """The page, as gradio.Blocks."""
-    import gradio as gr
-
     with gr.Blocks(title=f"Rows of {name}", analytics_enabled=False) as blocks:
         gr.Markdown(f"### Rows of `{Path(name).name}`")
         with gr.Row():
@@ -85,7 +84,7 @@ def build(browser: Browser, name: str) -> Any:
         with gr.Row():
             words = gr.Textbox(label="words in the text, the answer or the id", scale=3)
             number = gr.Number(1, label="page", precision=0, minimum=1)
-        told = gr.Textbox(show_label=False, interactive=False, container=False)
+        told = gr.Markdown()
         gallery = gr.Gallery(columns=4, height="auto", object_fit="contain", label="rows", allow_preview=False)
         detail = gr.JSON(label="the row that was clicked")
         shown = gr.State([])
