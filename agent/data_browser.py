@@ -69,7 +69,12 @@ def serve(rows: Sequence[Sample], name: str, port: int) -> None:
     """Serve the page on loopback until Ctrl-C; port 0: one that is free."""
     blocks = build(Browser(rows), name)
     _, url, _ = blocks.launch(
-        server_name="127.0.0.1", server_port=port or None, share=False, quiet=True, prevent_thread_lock=True
+        server_name="127.0.0.1",
+        server_port=port or None,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"]),  # of the machine: none is fetched
     )
     print(f"{len(rows)} rows on {url}; Ctrl-C stops", flush=True)
     blocks.block_thread()
