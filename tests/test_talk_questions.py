@@ -1,6 +1,7 @@
 """Talks over the simulated cell: answers come from what was seen and done, a plan is looked for before it begins, and
 no message and no stop leaves a talk that cannot go on."""
 
+import io
 import json
 import threading
 
@@ -12,7 +13,7 @@ from test_language_llm import malformed
 
 from affordagent.agent.session import Session, Tools
 from affordagent.agent.settings import Settings
-from affordagent.agent.talk.conversation import Conversation, read_talk
+from affordagent.agent.talk.conversation import Conversation, Event, read_talk
 from affordagent.agent.web.text import shown
 from affordagent.core.journal import MOTIONS_FILE, read_motions
 
@@ -127,6 +128,21 @@ def test_malformed_replies_of_a_language_model(tools, tmp_path, count):
                 assert said(events)[-1]
             service.replies = ["{}"]
             check_survives(talk, events, tmp_path, ["stop"])
+
+
+def test_words_do_not_steer_the_terminal():
+    from rich.console import Console
+
+    from affordagent.agent.cli_chat import _Screen
+
+    out = io.StringIO()
+    screen = _Screen(Console(file=out, force_terminal=False, width=200))
+    hostile = "\x1b[2J\x1b]0;title\x07the \u202emug\x9b31m [bold]no markup[/bold]"
+    screen.show(Event("stage", hostile))
+    screen.show(Event("ask", hostile, {"choices": [{"label": hostile}]}))
+    screen.show(Event("record", hostile, {"stage": "look", "status": "ok"}))
+    assert not set(out.getvalue()) & set("\x1b\x07\x9b\u202e")
+    assert "[bold]no markup[/bold]" in out.getvalue()
 
 
 def stopped_during(stage, session, root):

@@ -31,7 +31,7 @@ def summary(result: RunResult) -> str:
             return f"Done: the {name} is {place}."
         return f"I hold the {name}" + (f" by its {query['part']}." if query.get("part") else ".")
     failure = result.failure or {}
-    last = result.stages[-1] if result.stages else {"message": "", "evidence": {}}
+    last: dict[str, Any] = result.stages[-1] if result.stages else {"message": "", "evidence": {}}
     message = str(failure.get("message") or last["message"])
     if failure.get("stage") == "verify":
         failed = [check.replace("_", " ") for check, ok in last["evidence"].get("checks", {}).items() if not ok]
