@@ -12,6 +12,8 @@ from affordagent.core.run_store import RunStore
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+HEIGHT_PX, EYE = 440, {"x": 1.0, "y": -0.83, "z": 0.83}  # so that a phone, which is narrow, shows most of the table
+
 
 def figure(run: Path) -> go.Figure | None:
     """Cloud, table, grasps and the tcp's way in the base frame, of what the folder holds at this moment; None before
@@ -21,4 +23,5 @@ def figure(run: Path) -> go.Figure | None:
     start = next((event for event in store.events() if event["event"] == "start"), None)
     if frame is None or frame.T_base_camera is None or start is None:
         return None
-    return scene_3d(store, arm_of(start["settings"]))
+    found = scene_3d(store, arm_of(start["settings"]))
+    return found.update_layout(height=HEIGHT_PX, scene_camera_eye=EYE)
