@@ -17,7 +17,7 @@ from affordagent.graphs.dialogue import Act, Question, TalkState, Thing
 
 Understand = Callable[[str], FunctionalQuery]
 
-_OTHER = re.compile(r"\b(?:other|another|different|next|wrong|second|not (?:that|this))\b", re.I)
+_OTHER = re.compile(r"\b(?:other|another|different|next(?! to)|wrong|second|not (?:that|this))\b", re.I)
 _AGAIN = re.compile(r"\b(?:again|once more|retry)\b", re.I)
 _BACK = re.compile(r"\bback\b(?! to me)", re.I)
 _DOWN = re.compile(r"\b(?:down|away|let go|release|drop)\b", re.I)
