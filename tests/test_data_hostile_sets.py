@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hostile_inputs import NAN, bring, png, slip
 from source_folders import (
     H,
     W,
+    coco,
     egoobjects,
     encoded,
     example,
@@ -32,6 +34,7 @@ from source_folders import (
 from test_data_hostile import COCO, JSONS, PHOTOS, SPECIAL
 
 from affordagent.core.errors import AffordAgentError
+from affordagent.finetune.data.pictures import look
 
 
 def lying(length: int, honest: bool = True) -> bytes:
@@ -307,6 +310,40 @@ def test_others(tmp_path, monkeypatch, make):
     rows, refused = bring(tmp_path, OTHERS[make], root)
     assert not rows
     assert refused
+
+
+SOUND_SETS = {
+    "handal": handal,
+    "graspnet": graspnet,
+    "coco": coco,
+    "egoobjects": egoobjects,
+    "rlbench": rlbench,
+    "openx": openx,
+    "lerobot": lerobot_v2,
+}
+
+
+@pytest.mark.parametrize("source", SOUND_SETS)
+def test_changed_bytes_stop_no_import(tmp_path, monkeypatch, source):
+    """Bytes of one file of a sound set are changed, taken out or put in at random."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "set"
+    SOUND_SETS[source](root)
+    files = sorted(f for f in root.rglob("*") if f.is_file())
+    files = [f for f in files if f.suffix not in (".jpg", ".png")] * 4 + files[:4]
+    rng = np.random.default_rng(len(source))
+    for _ in range(40):
+        file = files[int(rng.integers(len(files)))]
+        sound = file.read_bytes()
+        content = bytearray(sound)
+        for at in rng.integers(0, len(content) - 8, int(rng.integers(1, 5))).tolist():
+            change = (b"", b"9", b"-1", b"null", b"[]", b"1e999", b"\xff", bytes(content[at : at + 8]) * 2)
+            content[at : at + 1] = change[int(rng.integers(len(change)))]
+        file.write_bytes(content)
+        look.cache_clear()
+        with suppress(AffordAgentError):
+            bring(tmp_path, source, root)
+        file.write_bytes(sound)
 
 
 def test_there_are_a_hundred():

@@ -126,3 +126,18 @@ def test_any_bytes_give_data_or_the_error(tmp_path_factory, stream):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(AffordAgentError, match=r"none\.pkl: No such file"):
         load_plain(tmp_path / "none.pkl")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02]r\xff\xff\xff\x7f.",
+        b"]p2147483647\n.",
+        b"cbuiltins\nbytearray\n(I10000000000\ntR.",
+        b"cbuiltins\nbytes\n(I10000000000\ntR.",
+    ],
+)
+def test_few_bytes_fill_no_memory(tmp_path, content):
+    (tmp_path / "a.pkl").write_bytes(content)
+    with pytest.raises(AffordAgentError, match="is not read: it asks for"):
+        load_plain(tmp_path / "a.pkl")

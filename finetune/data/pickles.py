@@ -9,11 +9,14 @@ Source: https://docs.python.org/3/library/pickle.html#restricting-globals
 from __future__ import annotations
 
 import pickle
+import pickletools
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from affordagent.core.errors import AffordAgentError
 
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 # All other builtin types that data is made of (dict, list, tuple, str, bytes, int, float, bool, None) need no name.
 _ALLOWED = {
     (module, kind.__name__): kind
@@ -45,10 +48,18 @@ class _PlainUnpickler(pickle.Unpickler):
             return _latin1
         if (module, name) not in _ALLOWED:
             raise _Refused(f"{module}.{name}")
-        return _ALLOWED[module, name]
+        kind = _ALLOWED[module, name]
+        return partial(_filled, kind) if kind in (bytes, bytearray) else kind
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused(f"persistent id {pid!r}")
+
+
+def _filled(kind: type, *arguments: Any) -> Any:
+    """bytes or bytearray of what is given, never of a size alone, which may be any."""
+    if arguments and isinstance(arguments[0], int):
+        raise _Refused(f"{arguments[0]} empty bytes")
+    return kind(*arguments)
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -67,6 +78,8 @@ def load_plain(file: Path) -> Any:
     """
     try:
         with file.open("rb") as stream:
+            _check_memo(stream)
+            stream.seek(0)
             return _PlainUnpickler(stream, encoding="utf-8").load()
     except _Refused as error:
         raise AffordAgentError(
@@ -77,3 +90,10 @@ def load_plain(file: Path) -> Any:
         raise AffordAgentError(f"cannot read {file}: {error.strerror or error}") from error
     except _BROKEN as error:
         raise AffordAgentError(f"{file} is broken or not a pickle: {error}; fetch it again") from error
+
+
+def _check_memo(stream: IO[bytes]) -> None:
+    """Refuse a value kept under a number beyond all values there are: the unpickler would make room for so many."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream), start=1):
+        if opcode.name in _MEMO and not 0 <= int(argument or 0) <= count:
+            raise _Refused(f"room for {argument} values, and has {count} before it")

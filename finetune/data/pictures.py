@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,8 +20,23 @@ from scipy.fft import dctn
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 80_000_000
 EXIF_ORIENTATION, TURNED = 0x0112, 5
-# What Pillow raises for files that are missing, no picture, cut, broken inside, or absurdly large.
-PICTURE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, OverflowError, Image.DecompressionBombError)
+# What Pillow raises for files that are missing, no picture, cut, broken inside, or absurdly large. Found by changing
+# bytes at random: a broken stream fails wherever its decoder happens to be.
+PICTURE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)

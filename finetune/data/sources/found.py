@@ -81,7 +81,7 @@ def inside(root: Path, name: object) -> Path:
     if Path(name).is_absolute():
         raise AffordAgentError(f"path {str(name)[:200]!r} is absolute; it must be relative to {root}")
     path = Path(os.path.realpath(root / name))
-    if not path.is_relative_to(_resolved(root)):
+    if not path.is_relative_to(_resolved(os.path.abspath(root))):
         raise AffordAgentError(f"path {str(name)[:200]!r} leads out of {root}; copy what it means into the folder")
     if not path.is_file():
         raise AffordAgentError(f"file {str(name)[:200]!r} is not there")
@@ -200,7 +200,7 @@ def part_of(category: str | None) -> str | None:
 
 
 @cache
-def _resolved(root: Path) -> Path:
+def _resolved(root: str) -> Path:
     return Path(os.path.realpath(root))
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,10 @@ def _frame(
 
 
 def _camera_matrix(root: Path, place: Path) -> NDArray[np.float64]:
-    k = np.load(inside(root, place / "camK.npy"), allow_pickle=False)
+    try:
+        k = np.load(inside(root, place / "camK.npy"), allow_pickle=False)
+    except (SyntaxError, TokenError) as error:  # of a header that is no Python literal
+        raise AffordAgentError("camK.npy has no header that can be read") from error
     if k.shape != (3, 3) or not np.issubdtype(k.dtype, np.floating) or not np.isfinite(k).all():
         raise AffordAgentError(f"camK.npy is {k.shape} {k.dtype}, not a 3x3 matrix of finite numbers")
     return np.asarray(k, np.float64)
