@@ -47,7 +47,8 @@ def next_click(mask: Mask, truth: Mask) -> Click:
 
 def ious_of(frame: RgbdFrame, table: TableScene, mask: Mask, truth: Mask, clicks: int = CLICKS) -> list[float]:
     """IoU with the truth before the first click and after each."""
-    ious, made = [overlap(mask, truth).iou], []
+    ious = [overlap(mask, truth).iou]
+    made: list[Click] = []
     for _ in range(clicks):
         if ious[-1] < DONE_IOU:
             click = next_click(mask, truth)
