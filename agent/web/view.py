@@ -129,7 +129,7 @@ class View:
 
         def draw() -> NDArray[np.uint8]:
             frame = RunStore(self.hub.root / edit.run).get("frame")
-            return np.asarray(drawn(frame, None, PartMask(edit.mask, edit.mask, "person", 1.0)))
+            return np.asarray(drawn(frame, None, PartMask(edit.mask, edit.mask, 1.0, "person")))
 
         return self._files.of(("edit", edit.run, edit.clicks), draw)
 
