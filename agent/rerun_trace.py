@@ -100,32 +100,33 @@ class _Writer:
     def _at(self, seconds: float) -> None:
         self.recording.set_time(RUN, duration=seconds)
 
-    def _log(self, text: str, level: str, seconds: float) -> None:
-        import rerun as rr
-
-        self._at(seconds)
-        self.recording.log("log", rr.TextLog(text, level=level))
-
     def _text(self) -> None:
         """Stages as spans, and what they and the motions said."""
         import rerun as rr
 
-        self._log(self.clock.command, "INFO", 0.0)
         for span in self.clock.spans:
-            record = span.record
-            code = f" [{record['code']}]" if record["code"] else ""
-            self._log(f"{span.stage}: {record['message']}{code}", LEVELS[record["status"]], span.to_s)
             self.recording.send_columns(
                 f"stages/{span.stage}",
                 [rr.TimeColumn(RUN, duration=[span.from_s, span.to_s])],
                 rr.Scalars.columns(scalars=[1.0, 0.0]),
             )
+        seconds, levels, texts = zip(*sorted(self._lines(), key=lambda line: line[0]), strict=True)
+        said = rr.TextLog.columns(text=texts, level=levels)
+        self.recording.send_columns("log", [rr.TimeColumn(RUN, duration=seconds)], said)
+
+    def _lines(self) -> Iterator[tuple[float, str, str]]:
+        """Seconds, level and text of all that was said."""
+        yield 0.0, "INFO", self.clock.command
+        for span in self.clock.spans:
+            record = span.record
+            code = f" [{record['code']}]" if record["code"] else ""
+            yield span.to_s, LEVELS[record["status"]], f"{span.stage}: {record['message']}{code}"
         for motion in read_motions(self.store.folder / MOTIONS_FILE):
-            self._log(f"{motion.step} is sent", "INFO", self.clock.at(motion.begun))
+            yield self.clock.at(motion.begun), "INFO", f"{motion.step} is sent"
             if motion.ended is not None and motion.result is not None and not motion.result.get("reached", True):
-                self._log(f"{motion.step}: {motion.result.get('message', '')}", "ERROR", self.clock.at(motion.ended))
+                yield self.clock.at(motion.ended), "ERROR", f"{motion.step}: {motion.result.get('message', '')}"
         if self.clock.end is not None:
-            self._log(f"outcome: {self.clock.end['outcome']}", "INFO", self.clock.at(self.clock.end["time"]))
+            yield self.clock.at(self.clock.end["time"]), "INFO", f"outcome: {self.clock.end['outcome']}"
 
     def _camera(self, frame: RgbdFrame) -> None:
         import rerun as rr

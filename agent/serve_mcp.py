@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from affordagent.agent.commanded_cell import CommandedCell
 from affordagent.agent.mcp_server import build_server
+from affordagent.agent.results import EXIT_STOPPED
 from affordagent.agent.serve_vlm import bound_socket, checked_token, run_app
 from affordagent.agent.stopping import SIGNALS
 from affordagent.tools.vlm_client import is_loopback
@@ -31,8 +33,12 @@ def serve_stdio(cell: CommandedCell) -> None:
 
     for number in SIGNALS:
         signal.signal(number, end)
-    with cell:
-        build_server(cell).run("stdio")
+    try:
+        with cell:
+            build_server(cell).run("stdio")
+    except KeyboardInterrupt:
+        print("affordagent: stopped", file=sys.stderr, flush=True)
+        os._exit(EXIT_STOPPED)  # a thread still reads stdin, and the interpreter would wait for it at its end
 
 
 def _stop_now(cell: CommandedCell) -> None:

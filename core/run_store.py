@@ -35,9 +35,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import cv2
 import numpy as np
@@ -97,11 +98,13 @@ def _write_picture(path: Path, pixels: NDArray[Any]) -> None:
 
 
 def _write_arrays(path: Path, **arrays: Any) -> None:
-    """As `np.savez_compressed`, which packs harder than is worth its time."""
-    with _whole(path) as file, ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as packed:
-        for name, array in arrays.items():
-            with packed.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    """As `np.savez_compressed`, which packs harder than is worth its time; float64, which hardly shrinks, as it is."""
+    with _whole(path) as file, ZipFile(file, "w") as packed:
+        for name, values in arrays.items():
+            array, member = np.asanyarray(values), BytesIO()
+            np.lib.format.write_array(member, array, allow_pickle=False)
+            kind = ZIP_STORED if array.dtype == np.float64 else ZIP_DEFLATED
+            packed.writestr(f"{name}.npy", member.getvalue(), kind, compresslevel=1)
 
 
 def _plain(value: Any) -> Any:
