@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from affordagent.agent.web.gate import Gate, seat_of
 from affordagent.agent.web.hub import Hub
+from affordagent.agent.web.words import work
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: nothing is sent anywhere
 
@@ -34,7 +35,14 @@ def create_app(hub: Hub, token: str | None, host: str) -> ASGIApp:
     async def now(request: Request) -> dict[str, Any]:
         """What the page's script asks a few times a second: has anything changed?"""
         found = hub.now(seat_of(request.cookies) or None)
-        return {"number": found.number, "pictures": found.pictures, "state": found.state, "stops": found.stops}
+        state, words = work(found)
+        return {
+            "number": found.number,
+            "pictures": found.pictures,
+            "stops": found.stops,
+            "state": state,
+            "words": words,
+        }
 
     page = build(hub)
     app = gr.mount_gradio_app(

@@ -41,6 +41,8 @@
       const found = await answer.json(), now = JSON.stringify(found);
       window.affordagentStops = found.stops;  // what is said carries it: STOP may overtake words, never the reverse
       heard = Date.now();
+      const dot = document.querySelector("#status .dot"), words = document.querySelector("#status .status b");
+      if (dot && words) { dot.className = "dot " + found.state; words.textContent = found.words; }
       const alarm = document.getElementById("alarm");
       if (alarm && alarm.className === "lost") say("", false);
       if (now !== seen) { seen = now; refresh.click(); }

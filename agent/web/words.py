@@ -61,14 +61,7 @@ def _step(items: list[dict[str, Any]], entry: Entry) -> None:
 
 def status(cell: str, now: Now, seat: str) -> str:
     """What the robot is at, and who commands."""
-    if now.state == "ended":
-        state, words = "ended", "ended because of an error"
-    elif now.question is not None:
-        state, words = "asks", "asks before it moves"
-    elif now.state == "busy":
-        state, words = "busy", f"at work: {now.stage}"
-    else:
-        state, words = "idle", "ready"
+    state, words = work(now)
     who = (
         "you command"
         if now.commander == seat
@@ -78,6 +71,15 @@ def status(cell: str, now: Now, seat: str) -> str:
     )
     others = f", {now.watching} browsers are here" if now.watching > 1 else ""
     return _part("status", cell, state, words, f"{who}{others}")
+
+
+def work(now: Now) -> tuple[str, str]:
+    """What the robot is at: a word for its colour, and words."""
+    if now.state == "ended":
+        return "ended", "ended because of an error"
+    if now.question is not None:
+        return "asks", "asks before it moves"
+    return (now.state, f"at work: {now.stage}") if now.state == "busy" else ("idle", "ready")
 
 
 def why(run: Path) -> str:
