@@ -280,11 +280,8 @@ def _wish(row: Sample, picture: Picture) -> Wanted:
 
 def _answered(row: Sample, annotation: Annotation) -> Sample:
     """The row with its mask; without one it stays open for a person, who begins with the best of what was refused."""
-    attempts = [
-        {"tool": a.tool, "accepted": a.accepted, "measures": {m.name: round(m.value, 4) for m in a.measures}}
-        for a in annotation.attempts
-    ]
-    checks: dict[str, Any] = {"attempts": attempts}
+    measured = {a.tool: {m.name: round(m.value, 4) for m in a.measures} for a in annotation.attempts if a.measures}
+    checks: dict[str, Any] = dict(list(measured.values())[-1] if measured else {}) | {"by_tool": measured}
     same = {"tool_reason": annotation.reason, "confidence": round(1 - annotation.uncertainty, 4)}
     if annotation.tool == "original":
         return replace(row, tool="original", checks=json.dumps(checks), **same)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from affordagent.agent.annotating import Shard, answer
-from affordagent.core.errors import AffordAgentError
-from affordagent.core.workers import LOCAL_CLUSTER
+from affordagent.core.workers import ray_cluster
 
 
 class Annotator:
@@ -24,28 +23,15 @@ def answer_on_ray(shards: list[Shard], address: str, workers: int, on_result: Ca
     Raises:
         AffordAgentError: Ray is not installed, or the cluster cannot be reached.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise AffordAgentError('Ray is not installed: pip install "affordagent[ray]"') from error
     if not shards:
         return
-    try:
-        if address == LOCAL_CLUSTER:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-        else:
-            ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise AffordAgentError(f"no Ray cluster at {address!r}: {error}") from error
-    try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+    with ray_cluster(address, workers) as ray:
+        from ray import data
+
+        data.DataContext.get_current().enable_progress_bars = False
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
-        answered = ray.data.from_items(shards, override_num_blocks=len(shards)).map_batches(
+        answered = data.from_items(shards, override_num_blocks=len(shards)).map_batches(
             Annotator, batch_size=1, concurrency=workers, num_gpus=gpus
         )
         for row in answered.iter_rows():
             on_result(str(row["key"]))
-    finally:
-        ray.shutdown()

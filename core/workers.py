@@ -57,11 +57,9 @@ def process_pool(workers: int) -> Iterator[Pool]:
 
 
 @contextmanager
-def ray_pool(address: str, workers: int | None = None) -> Iterator[Pool]:
-    """A Ray cluster: its address, "auto", or "local" for one of its own on this machine. A task takes one CPU.
-
-    workers: items at once, by default as many as the cluster has CPUs. The package must be installed on every node, and
-    what the work writes must be on a disk that all nodes share.
+def ray_cluster(address: str, workers: int | None = None) -> Iterator[Any]:
+    """The package `ray`, connected to a cluster: its address, "auto", or "local" for one of its own on this machine,
+    with `workers` CPUs (default: all).
 
     Raises:
         AffordAgentError: Ray is not installed, or the cluster cannot be reached.
@@ -77,18 +75,33 @@ def ray_pool(address: str, workers: int | None = None) -> Iterator[Pool]:
             ray.init(address=address, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
         raise AffordAgentError(f"no Ray cluster at {address!r}: {error}") from error
-
-    @ray.remote(max_retries=0, max_calls=ITEMS_A_PROCESS)
-    def run(work: Callable[[Any], Any], item: Any) -> Any:
-        return work(item)
-
-    def submit(work: Callable[[Any], Any], item: Any) -> Future[Any]:
-        return run.remote(work, item).future()
-
     try:
-        yield Pool(submit, workers or int(ray.cluster_resources()["CPU"]))
+        yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def ray_pool(address: str, workers: int | None = None) -> Iterator[Pool]:
+    """A Ray cluster, see `ray_cluster`. A task takes one CPU.
+
+    workers: items at once, by default as many as the cluster has CPUs. The package must be installed on every node, and
+    what the work writes must be on a disk that all nodes share.
+
+    Raises:
+        AffordAgentError: Ray is not installed, or the cluster cannot be reached.
+    """
+    with ray_cluster(address, workers) as ray:
+
+        @ray.remote(max_retries=0, max_calls=ITEMS_A_PROCESS)
+        def run(work: Callable[[Any], Any], item: Any) -> Any:
+            return work(item)
+
+        def submit(work: Callable[[Any], Any], item: Any) -> Future[Any]:
+            result: Future[Any] = run.remote(work, item).future()
+            return result
+
+        yield Pool(submit, workers or int(ray.cluster_resources()["CPU"]))
 
 
 def work_through(
