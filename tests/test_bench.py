@@ -9,7 +9,7 @@ import pytest
 from fake_affordance_set import write_fake_set
 
 from affordagent.core.errors import AffordAgentError
-from affordagent.evaluations import bench, bench_grasping
+from affordagent.evaluations import bench, bench_grasping, bench_overhead
 from affordagent.evaluations.bench import checkpoint_size, machine, mini_training, query, rows_of_data
 from affordagent.evaluations.bench_grasping import projection
 from affordagent.evaluations.bench_query import GROUNDING, measure
@@ -91,3 +91,17 @@ def test_limits_are_judged_and_shown() -> None:
     assert shown[1].endswith("MISSED")
     assert shown[2].endswith("MB")
     assert json.dumps(machine())
+
+
+@pytest.mark.slow
+def test_the_agents_share_is_of_one_run(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_overhead, "COMMANDS", bench_overhead.COMMANDS[:1])
+    figures = {figure.name: figure for figure in bench_overhead.overhead(small)}
+    (command,) = figures["a command, without the report"].parts["commands"]
+    assert command["outcome"] == "success"
+    whole = command["stages"] + command["put"] + command["around"]
+    assert figures["graph, checkpoints, events: share of it"].value == pytest.approx(
+        command["around"] / whole, abs=1e-3
+    )
+    assert 0 < figures["the agent in all: share of it"].value < 0.3
+    assert 0 <= figures["first stage shown after a turn"].value < 30

@@ -1,8 +1,6 @@
-"""The MCP server and the real MCP client: a child process on stdin and stdout, and HTTP on a loopback port."""
+"""The MCP server over HTTP on a loopback port, and the real MCP client."""
 
 import asyncio
-import os
-import sys
 import threading
 from contextlib import asynccontextmanager, contextmanager
 
@@ -13,10 +11,9 @@ import uvicorn
 pytest.importorskip("mcp", reason="the extra is not installed: pip install 'affordagent[mcp]'")
 
 from mcp import Client
-from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from mcp_types import ElicitResult
+from mcp_client import answer_of, motions, person, within
 
 from affordagent.agent.cli import main
 from affordagent.agent.commanded_cell import CommandedCell
@@ -24,92 +21,10 @@ from affordagent.agent.serve_mcp import http_app
 from affordagent.agent.serve_vlm import bound_socket
 from affordagent.agent.session import Tools
 from affordagent.agent.settings import Settings
-from affordagent.core.journal import MOTIONS_FILE, read_motions
 from affordagent.robot.sim.cell import SimCell
 from affordagent.robot.sim.scene import sample_scene
 
-WITHIN_S = 300  # for a whole conversation on a machine that is busy
 TOKEN = "a-token-that-is-long-enough"
-
-
-def motions(folder):
-    return [motion.step for file in folder.rglob(MOTIONS_FILE) for motion in read_motions(file)]
-
-
-def within(conversation):
-    async def limited():
-        async with asyncio.timeout(WITHIN_S):
-            return await conversation
-
-    return asyncio.run(limited())
-
-
-async def answer_of(client, tool, **arguments):
-    """The structured answer; the same stands in the text, and a failure is marked as one."""
-    result = await client.call_tool(tool, arguments)
-    answer = result.structured_content
-    assert result.is_error == (answer["failure"] is not None)
-    return answer, result
-
-
-def person(*answers):
-    """Who is asked, and what they were asked."""
-    left, questions = list(answers), []
-
-    async def asked(context, params):
-        questions.append(params.message)
-        yes = left.pop(0)
-        return ElicitResult(action="decline") if yes is None else ElicitResult(action="accept", content={"move": yes})
-
-    return asked, questions
-
-
-def test_a_child_process_is_commanded(tmp_path):
-    """Everything once over stdin and stdout; the settings want a person's yes before each motion."""
-
-    async def conversation():
-        arguments = ["-m", "affordagent.agent.cli", "mcp", "--scene", "kitchen", "--seed", "2", "--confirm"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        server = StdioServerParameters(
-            command=sys.executable, args=[*arguments, "--runs", str(tmp_path)], env=environment, cwd=tmp_path
-        )
-        asked, questions = person(None, False, True)
-        async with Client(server, elicitation_callback=asked) as client:
-            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            assert sorted(tools) == ["find", "grasp", "look", "plan", "stop"]
-            assert list(tools["grasp"].input_schema["properties"]) == ["plan_id"]  # no argument says yes
-            assert list(tools["plan"].input_schema["properties"]) == ["text"]
-
-            seen, result = await answer_of(client, "look")
-            assert len(seen["things"]) == 5
-            assert [block.type for block in result.content] == ["text", "image"]
-            found, result = await answer_of(client, "find", text="the mug by its handle")
-            assert (found["found"]["thing"], found["found"]["part"]) == ("mug", "handle")
-            assert result.content[1].mime_type == "image/jpeg"
-
-            stages = []
-
-            async def progress(count, total, message):
-                stages.append(message)
-
-            result = await client.call_tool("plan", {"text": "pick up the mug"}, progress_callback=progress)
-            assert {"look", "ground", "propose"} <= set(stages)
-            plan = result.structured_content["plan"]
-            assert plan["needs_person"]
-            for code in ("execution.declined", "execution.declined"):
-                refused, _ = await answer_of(client, "grasp", plan_id=plan["plan_id"])
-                assert (refused["failure"]["kind"], refused["failure"]["code"]) == ("refused", code)
-            assert not motions(tmp_path)
-            done, _ = await answer_of(client, "grasp", plan_id=plan["plan_id"])
-            assert done["outcomes"] == ["success"]
-            assert len(questions) == 3
-            assert questions[0].startswith("The mug is picked up and held. Move the robot? (open the fingers")
-            again, _ = await answer_of(client, "grasp", plan_id=plan["plan_id"])
-            assert again["failure"]["code"] == "planning.unknown_plan"
-            assert motions(tmp_path).count("close") == 1
-        return len(questions)
-
-    assert within(conversation()) == 3
 
 
 @pytest.fixture(scope="module")
