@@ -49,7 +49,7 @@ class Clock:
             to_s = (datetime.fromisoformat(record["time"]) - began).total_seconds()
             spans.append(Span(record["stage"], max(0.0, to_s - record["duration_s"]), to_s, record))
         end = next((e for e in reversed(events) if e["event"] == "end"), None)
-        arm = settings["ur5"]["model"] if cell == "ur5" else "UR5e"
+        arm: ArmName = settings["ur5"]["model"] if cell == "ur5" else "UR5e"
         return Clock(began, start["command"], cell, arm, tuple(spans), end)
 
     def after(self, stage: str) -> float:

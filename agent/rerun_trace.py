@@ -136,7 +136,7 @@ class _Writer:
         if frame.T_base_camera is not None:
             T = frame.T_base_camera
             log("world/camera", rr.Transform3D(translation=T[:3, 3], mat3x3=T[:3, :3]), static=True)
-        matrix = [[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]]
+        matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
         size = (camera.width, camera.height)
         pinhole = rr.Pinhole(image_from_camera=matrix, resolution=size, camera_xyz=rr.ViewCoordinates.RDF)
         log("world/camera", pinhole, static=True)
