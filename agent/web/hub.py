@@ -210,7 +210,8 @@ class Hub:
         answer is answered with no first."""
         before = self._stops
         with self._changed:
-            why = self._why_not(seat, self._question and self._question.number, before if stops is None else stops)
+            about = None if self._question is None else self._question.number
+            why = self._why_not(seat, about, before if stops is None else stops)
             if why is not None:
                 return why
             turn = partial(self._begin, MARKED, partial(self._talk.say_with_mask, run, mask), before)
@@ -307,7 +308,7 @@ class Hub:
             return answer
 
     def _add(self, kind: Kind, text: str, data: dict[str, Any] | None = None, run: Path | None = None) -> Entry:
-        entry = Entry(len(self._entries) + 1, time.time(), kind, text, data or {}, run and run.name)
+        entry = Entry(len(self._entries) + 1, time.time(), kind, text, data or {}, None if run is None else run.name)
         self._entries.append(entry)
         self._changed.notify_all()
         return entry
