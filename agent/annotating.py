@@ -282,17 +282,21 @@ def _answered(row: Sample, annotation: Annotation) -> Sample:
     """The row with its mask; without one it stays open for a person, who begins with the best of what was refused."""
     measured = {a.tool: {m.name: round(m.value, 4) for m in a.measures} for a in annotation.attempts if a.measures}
     checks: dict[str, Any] = dict(list(measured.values())[-1] if measured else {}) | {"by_tool": measured}
-    same = {"tool_reason": annotation.reason, "confidence": round(1 - annotation.uncertainty, 4)}
-    if annotation.tool == "original":
-        return replace(row, tool="original", checks=json.dumps(checks), **same)
-    if annotation.mask is not None:
-        rle = encode_rle(annotation.mask)
-        made = {"mask": None, "mask_label": None, "mask_rle": rle, "status": "labelled", "tool": annotation.tool}
-        return replace(row, checks=json.dumps(checks), **made, **same)
     refused = [a.mask for a in annotation.attempts if a.mask is not None and a.mask.any()]
-    checks |= {"refused_rle": encode_rle(refused[-1])} if refused else {}
-    left = {"mask": None, "mask_label": None, "mask_rle": None, "status": "unlabelled", "tool": None}
-    return replace(row, checks=json.dumps(checks), **left, **same)
+    if annotation.mask is None and refused:
+        checks["refused_rle"] = encode_rle(refused[-1])
+    told = replace(
+        row,
+        tool_reason=annotation.reason,
+        confidence=round(1 - annotation.uncertainty, 4),
+        checks=json.dumps(checks),
+    )
+    if annotation.tool == "original":
+        return replace(told, tool="original")
+    if annotation.mask is None:
+        return replace(told, mask=None, mask_label=None, mask_rle=None, status="unlabelled", tool=None)
+    made = encode_rle(annotation.mask)
+    return replace(told, mask=None, mask_label=None, mask_rle=made, status="labelled", tool=annotation.tool)
 
 
 def gather(shards: list[Shard], out: Path) -> Counts:

@@ -85,7 +85,7 @@ def build(browser: Browser, name: str) -> Any:
     with gr.Blocks(title=f"Rows of {name}", analytics_enabled=False) as blocks:
         gr.Markdown(f"### Rows of `{Path(name).name}`")
         with gr.Row():
-            filters = [gr.Dropdown(browser.choices(c), value=ALL, label=c, min_width=120) for c in FILTERS]
+            filters: list[Any] = [gr.Dropdown(browser.choices(c), value=ALL, label=c, min_width=120) for c in FILTERS]
         with gr.Row():
             words = gr.Textbox(label="words in the text, the answer or the id", scale=3)
             number = gr.Number(1, label="page", precision=0, minimum=1)

@@ -45,7 +45,8 @@ def _cut_out(picture: Picture, box: Box) -> Mask:
     mask = np.zeros((height, width), bool)
     if (marks == cv2.GC_BGD).any() and (marks == cv2.GC_PR_FGD).any():
         cv2.setRNGSeed(0)  # it starts from k-means
-        cv2.grabCut(small, marks, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
+        whole = (0, 0, small.shape[1], small.shape[0])  # not looked at: the marks say what is what
+        cv2.grabCut(small, marks, whole, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
         thing = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
         size = (crop.shape[1], crop.shape[0])
         mask[top : top + size[1], left : left + size[0]] = cv2.resize(thing, size) > 0.5

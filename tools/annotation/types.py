@@ -108,6 +108,7 @@ class Outliner(Protocol):
 class Maker(Protocol):
     """A tool of the chain. answers: a Candidate for each wish, or in words why there is none."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def answers(self, picture: Picture, wishes: Sequence[Wanted]) -> list[Candidate | str]: ...

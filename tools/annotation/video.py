@@ -126,7 +126,8 @@ class FlowTracker:
 
 def _moved(before: Picture, now: Picture, mask: Mask) -> Mask:
     """The mask where the flow carries it: each pixel of `now` looks up where it was."""
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(now), _grey(before), None)  # type: ignore[call-overload]
+    nothing = np.zeros((*mask.shape, 2), np.float32)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(now), _grey(before), nothing)
     rows, columns = np.indices(mask.shape, dtype=np.float32)
     there = cv2.remap(mask.astype(np.float32), columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)
     return there > 0.5
