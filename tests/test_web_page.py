@@ -92,6 +92,22 @@ def test_no_moves_nothing_and_a_stale_answer_neither(visit, hub):
     assert moved(hub) == before
 
 
+def test_a_mask_is_marked_by_a_click_and_used(visit, hub):
+    """The black mug is marked while the plan for the orange one waits for an answer: that is a no."""
+    page, before = visit(), moved(hub)
+    say(page, "pick up the orange mug")
+    page.wait_for_selector("#answers button:visible >> text=Yes, move the robot")
+    first = hub.now().run
+    page.get_by_text("The mask is wrong?").click()
+    box = page.locator("#picture img").bounding_box()
+    page.mouse.click(box["x"] + 0.38 * box["width"], box["y"] + 0.6 * box["height"])
+    page.wait_for_selector("#hint >> text=pixels are marked")
+    page.click("#use")
+    new(page, ".steps", "li >> text=as marked by the person").wait_for()
+    assert hub.wait(lambda now: now.run != first and now.stage != "ground", WAIT_S).run != first
+    assert moved(hub) == before
+
+
 def test_stop_while_it_plans(visit, hub, monkeypatch):
     """From the press to the arm's own stop, while the robot's thread computes."""
     page, told_s, arm = visit(), [], hub.session.cell.arm
