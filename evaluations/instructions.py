@@ -184,12 +184,13 @@ def distances(texts: Sequence[str]) -> dict[str, Any]:
 @cache
 def natural() -> list[str]:
     """The development half of the natural commands about the 19 that name no category."""
-    commands = (c for c in shipped_commands("dev") if c.language == "en" and isinstance(c.gold, CommandGold))
-    return [c.text for c in commands if set(c.gold.categories) & set(NINETEEN) and _is_unnamed(c.text, c.gold)]
-
-
-def _is_unnamed(text: str, gold: CommandGold) -> bool:
-    return not any(leaks_by_hand(text, name) for name in gold.categories if name in NINETEEN)
+    found = []
+    for command in shipped_commands("dev"):
+        if command.language == "en" and isinstance(command.gold, CommandGold):
+            known = set(command.gold.categories) & set(NINETEEN)
+            if known and not any(leaks_by_hand(command.text, name) for name in known):
+                found.append(command.text)
+    return found
 
 
 def _cosines(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -206,7 +206,7 @@ class Repeating(Grammar):
     """Every third draft is an old one."""
 
     def pair(self, category: str, number: int) -> Instruction:
-        return super().pair(category, 0 if number % 3 == 2 else number)
+        return super().pair(category, 0 if (number + len(category)) % 3 == 2 else number)
 
 
 class Silent(Grammar):
@@ -228,7 +228,7 @@ def made(file: Path | None, n: int = 40, stop_after: int | None = None) -> list[
 def test_after_a_kill_it_goes_on_and_gives_the_same(tmp_path: Path) -> None:
     whole = made(tmp_path / "whole.jsonl")
     file = tmp_path / "killed.jsonl"
-    for stop in (1, 7, 20):
+    for stop in (1, 1, 5, 9, 2):
         made(file, stop_after=stop)
         with file.open("ab") as out:
             out.write(b'{"category": "mug", "sty')  # half a line, as a kill leaves it

@@ -103,8 +103,8 @@ def make(source: Source, wanted: Mapping[str, int], kept: Kept, checker: Checker
     """
     taken = Counter(pair.category for pair in kept.made.taken)
     while open_ones := _open(wanted, taken, kept):
-        fewest = min(taken[category] for category in open_ones)
-        turn = [category for category in open_ones if taken[category] == fewest]
+        fewest = min(kept.drafts[category] for category in open_ones)
+        turn = [category for category in open_ones if kept.drafts[category] == fewest]
         source.prepare([(category, kept.drafts[category]) for category in turn])
         for category in turn:
             pair = source.pair(category, kept.drafts[category])

@@ -66,7 +66,9 @@ class Source(Protocol):
     """Where pairs come from. name: for the records."""
 
     name: str
-    style: Style
+
+    @property
+    def style(self) -> Style: ...
 
     def pair(self, category: str, number: int) -> Instruction | str:
         """The number-th pair about a category, or why there is none. The same number gives the same pair."""
