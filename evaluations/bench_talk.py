@@ -15,8 +15,8 @@ TURNS = ("pick up the mug", "what are you holding?", "hand me the mug and the sp
 
 def first_signs(session: Session, root: Path, turns: tuple[str, ...] = TURNS) -> dict[str, float]:
     """CPU seconds from `say` to the first event ("first"), and to the first that tells more than that the turn is read
-    ("told": a stage of a run, or an answer): the median and the largest of the turns, in the order they are said. Nothing
-    is moved. root: a folder of its own.
+    ("told": a stage of a run, or an answer): the median and the largest of the turns, in the order they are said.
+    Nothing is moved. root: a folder of its own.
     """
     first, told = [], []
     for number, text in enumerate(turns):

@@ -296,7 +296,7 @@ def _talked(name: str, row: Row) -> dict[str, Any]:
 def summarise(rows: Sequence[Row], policies: Mapping[str, Callable[[Row], dict[str, Any]]]) -> dict[str, Any]:
     """For all kinds together and each of them: questions a command, wrong and right things taken, nothing taken, errors
     avoided and errors a question, unnecessary questions."""
-    groups = {"all": rows, **{kind: [r for r in rows if r["kind"] == kind] for kind in KINDS}}
+    groups: dict[str, Sequence[Row]] = {"all": rows, **{kind: [r for r in rows if r["kind"] == kind] for kind in KINDS}}
     return {
         group: {name: _figures(part, told) for name, told in policies.items()} for group, part in groups.items() if part
     }

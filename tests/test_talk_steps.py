@@ -33,7 +33,8 @@ def which(text, **more):
     [
         ("put the mug in the box and then hand me the spoon", "1. put the mug in the box, 2. hand you the spoon"),
         ("first put the mug on the tray, then give me the pot", "1. put the mug on the tray, 2. hand you the pot"),
-        ("hand me the red mug, the spoon and the ladle", "1. hand you the red mug, 2. hand you the spoon, 3. hand you the ladle"),
+        ("hand me the red mug, the spoon and the ladle",
+         "1. hand you the red mug, 2. hand you the spoon, 3. hand you the ladle"),
         ("put the mug and the spoon in the box", "1. put the mug in the box, 2. put the spoon in the box"),
         ("put the mug in the box and the spoon on the tray", "1. put the mug in the box, 2. put the spoon on the tray"),
         ("hand me the mug, then the spoon", "1. hand you the mug, 2. hand you the spoon"),
@@ -188,3 +189,9 @@ def test_all_at_once_is_asked_about(text):
     (act,) = acts(text)
     assert "one thing at a time" in act["ask"]["text"]
     assert acts("stop", asked=act["ask"])[0]["text"] == "Stopped. Nothing moves."
+
+
+@pytest.mark.parametrize("piece", ["please ", "and then ", "hand me the mug and the ", "please , ", "( "])
+def test_long_repetitions_are_read_in_no_time(piece):
+    """Patterns that try every way to read them would not come back."""
+    assert acts((piece * 1000)[:1999])

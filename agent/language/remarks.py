@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_POLITE = r"(?:(?:please|robot|hey|ok|okay|now|and|so|well|oh|no|but|just|then)\s*,?\s*)*"
+_POLITE = r"(?:(?:please|robot|hey|ok|okay|now|and|so|well|oh|no|but|just|then)\b[\s,]*)*"
 _CLAUSE = rf"(?:^|[.,;!?]|\bbut\b)\s*{_POLITE}"
 _NOT = r"(?:don't|do not|never|didn't|does not|doesn't|did not)"
 _TO_THE_END = r"[^.,;!?]*?(?=\bbut\b|[.,;!?]|$)"

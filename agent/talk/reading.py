@@ -318,7 +318,7 @@ def _with_free_hand(text: str, acts: list[Act], state: TalkState) -> list[Act]:
             return [_say(f"I hold the {name_of(last)} already.")]
         if first.intent != "pick":
             wish = last.model_copy(update={"intent": first.intent, "destination": first.destination, "text": text})
-            return [_deliver(wish), *([{"do": "plan", "steps": rest, "at": 0}] if rest else [])]
+            return [_deliver(wish), Act(do="plan", steps=rest, at=0)] if rest else [_deliver(wish)]
     back = _put_back(last, text)
     if _CORRECTS.search(text):
         return [back, *acts]
