@@ -49,9 +49,7 @@ def add(commands: Any) -> None:
     run.add_argument("--language", help=LANGUAGE_HELP)
     run.add_argument("--speed", type=float, help="share of the settings' speed limits to move at, above 0, at most 1")
     run.add_argument("--dry-run", action="store_true", default=None, help="everything but motion: ends as planned")
-    run.add_argument(
-        "--rerun", action="store_true", default=None, help="write trace.rrd too (extra: rerun)"
-    )
+    run.add_argument("--rerun", action="store_true", default=None, help="write trace.rrd too (extra: rerun)")
     run.add_argument("--out", type=Path, help="run folder (default: a new one under runs/)")
     run.add_argument("--confirm", action="store_true", default=None, help="ask before simulated motion too")
     _add_common(run)

@@ -43,7 +43,7 @@ SIMULATED = ("look", "execute", "verify")  # stages whose time is mostly the sim
 class Command:
     """CPU seconds of one command. stages: in the stages' functions, without `put`; real: of these, all but the
     simulator's; put: writing artefacts; around: graph, checkpoints, events, result. talk: around the same run in a
-    talk. shown_s: from the turn to the first stage, wall clock; shown: the same in CPU seconds."""
+    talk. shown_s: from the turn to the run's first stage, wall clock; shown: the same in CPU seconds."""
 
     text: str
     outcome: str
@@ -124,11 +124,12 @@ def measure(folder: Path, tools: Tools, scene: str, seed: int, text: str) -> Com
 
 
 def _talked(settings: Settings, tools: Tools, folder: Path, text: str) -> tuple[float, float, float]:
-    """CPU seconds of a turn around its run; wall and CPU seconds until its first stage is told."""
+    """CPU seconds of a turn around its run; wall and CPU seconds until the first stage of the run is told, the words read
+    by then."""
     first: list[tuple[float, float]] = []
 
     def tell(event: Any) -> None:
-        if event.kind == "stage" and not first:
+        if event.kind == "stage" and event.run is not None and not first:
             first.append((time.perf_counter(), time.process_time()))
 
     session = Session(settings, tools)

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from affordagent.agent.cli import main
+from affordagent.core.agreement import cohen_kappa, krippendorff_alpha
 from affordagent.core.catalogue import catalogue
 from affordagent.core.errors import AffordAgentError
 from affordagent.evaluations.commands import distance
 from affordagent.evaluations.commands.agreement import (
     Label,
     agreement,
-    cohen_kappa,
     diversity,
-    krippendorff_alpha,
     meaning_of,
     read_labels,
 )
