@@ -124,8 +124,7 @@ def measure(folder: Path, tools: Tools, scene: str, seed: int, text: str) -> Com
 
 
 def _talked(settings: Settings, tools: Tools, folder: Path, text: str) -> tuple[float, float, float]:
-    """CPU seconds of a turn around its run; wall and CPU seconds until the first stage of the run is told, the words read
-    by then."""
+    """CPU seconds of a turn around its run; wall and CPU seconds until the run's first stage is told."""
     first: list[tuple[float, float]] = []
 
     def tell(event: Any) -> None:
