@@ -101,7 +101,7 @@ def find_objects(frame: RgbdFrame, workspace: Workspace | None = None, seed: int
 
 def noise_sigma(height: NDArray[np.float32], depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
     """(H, W) expected noise of the height, metres: stereo's depth squared, scaled by the table's residuals."""
-    near_plane = np.abs(height) < 0.015
+    near_plane = (np.abs(height) < 0.015) & (depth_m > 0)
     if near_plane.sum() < 100:
         return np.full(height.shape, 0.002, np.float32)
     ratio = np.abs(height[near_plane]) / depth_m[near_plane] ** 2
