@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from affordagent.agent import cli_data_annotate, cli_data_build, cli_data_card, cli_instructions
+from affordagent.agent import cli_data_annotate, cli_data_build, cli_data_card, cli_data_person, cli_instructions
 from affordagent.core.errors import AffordAgentError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def _add_data(commands: Any) -> None:
     cli_data_build.add(verbs)
     cli_data_annotate.add(verbs)
     cli_data_card.add(verbs)
+    cli_data_person.add(verbs)
     cli_instructions.add(verbs)
 
 

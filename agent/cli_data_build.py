@@ -70,7 +70,7 @@ def _import(args: argparse.Namespace) -> int:
     for name, least in (("workers", 1), ("frames", 1), ("seed", 0)):
         if getattr(args, name) < least:
             raise AffordAgentError(f"--{name} {getattr(args, name)} must be at least {least}")
-    out = _parquet(args.out)
+    out = parquet_path(args.out)
     take = Take(out.with_suffix(""), args.seed, args.frames, args.licence)
     with _Progress(args.source) as progress:
         counts = import_to(SOURCES[args.source](args.folder, take), out, args.workers, progress.tell)
@@ -103,7 +103,7 @@ def _split(args: argparse.Namespace) -> int:
         raise AffordAgentError(f"{args.files[0]} has no rows")
     if not args.check:
         rows = split(rows, args.val, args.test, args.seed, args.keep)
-        write_parquet(rows, _parquet(args.out or args.files[0]))
+        write_parquet(rows, parquet_path(args.out or args.files[0]))
     together = find(rows)
     sizes = Counter(together.together.tolist())
     counts = Counter(row.split for row in rows)
@@ -128,7 +128,7 @@ def _select(args: argparse.Namespace) -> int:
         raise AffordAgentError(f"--n {args.n} must be at least 1")
     chosen = select(list(iter_samples(args.file)), args.n)
     if args.out is not None:
-        write_parquet((one.sample for one in chosen), _parquet(args.out))
+        write_parquet((one.sample for one in chosen), parquet_path(args.out))
     for rank, one in enumerate(chosen, 1):
         name = one.sample.source_id or one.sample.image
         if args.json:
@@ -140,9 +140,12 @@ def _select(args: argparse.Namespace) -> int:
     return 0
 
 
-def _parquet(path: Path) -> Path:
+def parquet_path(path: Path, option: str = "--out") -> Path:
+    """Raises:
+    AffordAgentError: another ending.
+    """
     if path.suffix != ".parquet":
-        raise AffordAgentError(f"--out {path}: the file's name must end in .parquet")
+        raise AffordAgentError(f"{option} {path}: the file's name must end in .parquet")
     return path
 
 

@@ -1,7 +1,8 @@
 """COCO-style JSON: any set with `images`, `annotations` and `categories`; also LVIS's.
 
 Source: https://cocodataset.org/#format-data. A segmentation is a list of polygons, or run lengths, plain or
-compressed; crowds (`iscrowd`) are no single thing and are refused. Give the folder with the JSON files and the
+compressed; crowds (`iscrowd`) are no single thing and are refused. An annotation whose `attributes` have `held`: true,
+as `affordagent data export` writes it, is the mask of what one holds. Give the folder with the JSON files and the
 pictures, or one file:
 
     annotations/*.json or *.json
@@ -129,13 +130,15 @@ def _row(
         if not isinstance(box, list) or len(box) != 4:
             raise AffordAgentError(f"bbox {str(box)[:80]} is not [x, y, width, height]")
         box = box_json(box[0], box[1], _sum(box[0], box[2]), _sum(box[1], box[3]), size)
-    whole = rle is not None and held_anywhere(category)
+    told = rle is not None and isinstance(one.get("attributes"), dict) and one["attributes"].get("held") is True
+    held = told or (rle is not None and held_anywhere(category))
+    reason = "the file says that it is what one holds" if told else f"a {category} is held anywhere: the set's own mask"
     source_id = f"{given.file.stem}/{one['id']}"
     file = _picture(given, image)
     return Sample(
         image=str(given.root / file),
         text=question(category, source_id, take.seed),
-        mask_rle=rle if whole else None,
+        mask_rle=rle if held else None,
         category=category,
         source=given.source,
         split=split_named(given.file.stem),
@@ -145,10 +148,10 @@ def _row(
         provenance=provenance(url=given.url, file=file.as_posix(), image=str(image["id"])[:80]),
         part=part_of(category),
         box=box,
-        object_rle=rle,
-        status="labelled" if whole else "unlabelled",
-        tool="original" if whole else None,
-        tool_reason=f"a {category} is held anywhere: the set's own mask of the whole thing" if whole else None,
+        object_rle=None if told else rle,
+        status="labelled" if held else "unlabelled",
+        tool="original" if held else None,
+        tool_reason=reason if held else None,
     )
 
 
