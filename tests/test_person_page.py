@@ -23,6 +23,7 @@ from affordagent.agent.person.answers import AnswerFile, read_answers
 from affordagent.agent.person.helping import Helper
 from affordagent.agent.person.page import create_app
 from affordagent.agent.person.tasks import Task, tasks_of
+from affordagent.agent.web.masks import Click
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.overlap import overlap
 from affordagent.core.types import Mask
@@ -121,6 +122,16 @@ def test_clicks_and_boxes_find_what_stands_out(page: TestClient) -> None:
     boxed = mask_of(post(page, "box", box)["counts"])
     assert overlap(boxed, thing).iou > 0.9
     assert not mask_of(post(page, "box", {**box, "counts": counts_of(boxed), "add": False})["counts"])[60, 60]
+
+
+def test_a_click_without_a_box_keeps_to_its_colour_in_a_grained_picture() -> None:
+    grain = np.random.default_rng(0).normal(0, 4, (*SIZE, 3))
+    picture = np.full((*SIZE, 3), (150, 120, 90)) + grain
+    picture[disc(60, 60, 30)] = (190, 20, 30)
+    nothing = np.zeros(SIZE, bool)
+    found = Helper().clicked(picture.clip(0, 255).astype(np.uint8), nothing, Click(60, 60, True), None)
+    assert overlap(found, disc(60, 60, 30)).iou > 0.9
+    assert not nothing.any()
 
 
 def test_answers_are_lines_and_the_last_counts(page: TestClient, folder: Path) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 
 from affordagent.agent.web.masks import Click, edited
 from affordagent.core.errors import AffordAgentError
-from affordagent.core.types import Mask, ObjectProposal, RgbdFrame, TableScene, box_of
+from affordagent.core.types import Mask, RgbdFrame
 from affordagent.tools.annotation.stand_ins import GrabCut
 from affordagent.tools.detection import Box, Picture
 from affordagent.tools.rgb_proposals import made_up_camera
 from affordagent.tools.segmenter import Prompt, Segmenter
 
-LOOKED_AT_PX = 320  # longer side of the picture in which a click without SAM 2 looks for its region
+LIKE_LAB = (20.0, 14.0, 14.0)  # how far a colour may be from the clicked one: CIE L, a, b
+CLOSED = 0.003  # of the picture's longer side: gaps so narrow are part of the region
+FILLED = 2
 AROUND = 0.15  # of the thing's box: how much farther than the box the region may reach
 
 
@@ -37,15 +39,8 @@ class Helper:
             raise AffordAgentError(f"the click ({click.x}, {click.y}) is outside the picture of {width} x {height}")
         if self.segmenter is not None:
             return edited(_frame(picture), mask, click, segmenter=self.segmenter)
-        scale = min(1.0, LOOKED_AT_PX / max(height, width))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = np.ascontiguousarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-        before = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        at = Click(min(int(click.x * scale), size[0] - 1), min(int(click.y * scale), size[1] - 1), click.add)
-        after = edited(_frame(small), before, at, table=_reach(size, at, thing, scale))
-        changed = cv2.resize((after != before).astype(np.float32), (width, height)) > 0.5
-        changed[click.y, click.x] = True
-        return mask | changed if click.add else mask & ~changed
+        region = _like(picture, click, _around(picture, click, thing))
+        return mask | region if click.add else mask & ~region
 
     def boxed(self, picture: Picture, mask: Mask, box: Box, add: bool) -> Mask:
         """(H, W) bool: the mask with what stands out in the box (x0, y0, x1, y1, pixels), or without it.
@@ -62,20 +57,33 @@ class Helper:
 
 
 def _frame(picture: Picture) -> RgbdFrame:
-    """Without depth: colours alone tell regions apart."""
+    """The picture as SAM 2 is given it here, without depth."""
     size = picture.shape[:2]
     return RgbdFrame(picture, np.zeros(size, np.float32), made_up_camera(*size), source="picture")
 
 
-def _reach(size: tuple[int, int], at: Click, thing: Box | None, scale: float) -> TableScene:
-    """As far as the region may go: around the thing's box where the click is in there, else the whole picture."""
-    width, height = size
-    reach = np.ones((height, width), bool)
+def _around(picture: Picture, click: Click, thing: Box | None) -> Mask:
+    """(H, W) bool: where the region may be: around the thing's box when the click is in there, else anywhere."""
+    height, width = picture.shape[:2]
     if thing is not None:
-        x0, y0, x1, y1 = (n * scale for n in thing)
+        x0, y0, x1, y1 = thing
         far = AROUND * max(x1 - x0, y1 - y0) + 2
-        rows, columns = np.mgrid[:height, :width]
+        rows, columns = np.ogrid[:height, :width]
         near = (columns >= x0 - far) & (columns <= x1 + far) & (rows >= y0 - far) & (rows <= y1 + far)
-        reach = near if near[at.y, at.x] else reach
-    plane = np.array([0.0, 0.0, 1.0, 0.0])
-    return TableScene(plane, np.full(reach.shape, np.nan, np.float32), [ObjectProposal(0, reach, box_of(reach))])
+        if near[click.y, click.x]:
+            return np.asarray(near, bool)
+    return np.ones((height, width), bool)
+
+
+def _like(picture: Picture, click: Click, within: Mask) -> Mask:
+    """(H, W) bool: what is of the clicked colour and connected with the click; narrow gaps are closed."""
+    height, width = within.shape
+    lab = cv2.cvtColor(cv2.medianBlur(picture, 5).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    marks = np.pad(~within, 1, constant_values=True).astype(np.uint8)
+    flags = 4 | (FILLED << 8) | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE
+    cv2.floodFill(lab, marks, (click.x, click.y), (0, 0, 0), LIKE_LAB, LIKE_LAB, flags)
+    side = 2 * max(1, round(CLOSED * max(height, width))) + 1
+    closed = cv2.morphologyEx((marks[1:-1, 1:-1] == FILLED).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((side, side)))
+    region = (closed > 0) & within
+    region[click.y, click.x] = True
+    return np.asarray(region, bool)
