@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from affordagent.core.types import Mask
 from affordagent.tools.detection import Box, Picture
 from affordagent.tools.segmenter import Prompt
 
-Kind = Literal["whole", "part"]
 PERSON = "person"  # the tool that comes after all others
 
 
