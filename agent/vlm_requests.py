@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from fastapi import Request
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ValidationError
 
@@ -45,6 +47,23 @@ class Refusal(AffordAgentError):
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.headers = status, code, headers
+
+
+def error_answer(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The form of all errors of our servers."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+def tell_errors(app: FastAPI, headers: Mapping[str, str] | None = None) -> None:
+    """For a page: refusals are told as they say, what does not fit as 422 "unfit". headers: of all error answers."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> JSONResponse:
+        return error_answer(error.status, error.code, str(error), {**(headers or {}), **(error.headers or {})})
+
+    @app.exception_handler(AffordAgentError)
+    async def unfit(request: Request, error: AffordAgentError) -> JSONResponse:
+        return error_answer(422, "unfit", str(error), headers)
 
 
 class ImgMaskRequest(BaseModel):

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -25,6 +25,7 @@ from affordagent.agent.vlm_requests import (
     Limits,
     Refusal,
     checked_texts,
+    error_answer,
     parsed_body,
     read_picture,
 )
@@ -149,28 +150,24 @@ def create_app(
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> JSONResponse:
-        return _error(error.status, error.code, str(error), error.headers)
+        return error_answer(error.status, error.code, str(error), error.headers)
 
     @app.exception_handler(HTTPException)
     async def elsewhere(request: Request, error: HTTPException) -> JSONResponse:
         """No such path, or another method."""
         message = f"{error.detail}: POST {SEGMENT}, POST /img_mask, GET {HEALTH}"
-        return _error(error.status_code, "no_such_endpoint", message, error.headers)
+        return error_answer(error.status_code, "no_such_endpoint", message, error.headers)
 
     @app.exception_handler(AffordAgentError)
     async def unanswerable(request: Request, error: AffordAgentError) -> JSONResponse:
-        return _error(422, error.code if isinstance(error, StageFailure) else "model_refused", str(error))
+        return error_answer(422, error.code if isinstance(error, StageFailure) else "model_refused", str(error))
 
     @app.exception_handler(Exception)
     async def crashed(request: Request, error: Exception) -> JSONResponse:
         message = f"the model failed with {type(error).__name__}; the server's log has the traceback"
-        return _error(500, "model_failed", message)
+        return error_answer(500, "model_failed", message)
 
     return app
-
-
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
 def _ask(predictor: Vlm, image: Picture, asked: SegmentRequest) -> VlmAnswer:

@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 
 from affordagent.agent.person.answers import AnswerFile
 from affordagent.agent.person.helping import Helper
 from affordagent.agent.person.tasks import Task, start_of
-from affordagent.agent.vlm_requests import Limits, Refusal, parsed_body
+from affordagent.agent.vlm_requests import Limits, Refusal, parsed_body, tell_errors
 from affordagent.agent.web.masks import Click
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.types import Mask
@@ -164,14 +164,7 @@ def create_app(tasks: Sequence[Task], kept: AnswerFile, helper: Helper, token: s
 
         return await run_in_threadpool(keep)
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> JSONResponse:
-        return _error(error.status, error.code, str(error))
-
-    @app.exception_handler(AffordAgentError)
-    async def unfit(request: Request, error: AffordAgentError) -> JSONResponse:
-        return _error(422, "unfit", str(error))
-
+    tell_errors(app, HEADERS)
     return app
 
 
@@ -186,10 +179,6 @@ def _check_site(request: Request, token: str | None) -> None:
     given = request.headers.get("authorization", "")
     if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise Refusal(401, "unauthorized", "this link is not complete: open it as it was printed")
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=HEADERS)
 
 
 def _name(task: Task) -> str:

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from affordagent.agent.vlm_requests import Limits, Refusal, parsed_body
+from affordagent.agent.vlm_requests import Limits, Refusal, parsed_body, tell_errors
 from affordagent.core.errors import AffordAgentError
 from affordagent.core.run_store import RunStore
 from affordagent.evaluations.causes.annotation import (
@@ -114,19 +114,8 @@ def create_app(runs: Mapping[str, Path], token: str | None) -> FastAPI:
 
         return await run_in_threadpool(keep)
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> JSONResponse:
-        return _error(error.status, error.code, str(error))
-
-    @app.exception_handler(AffordAgentError)
-    async def unfit(request: Request, error: AffordAgentError) -> JSONResponse:
-        return _error(422, "unfit", str(error))
-
+    tell_errors(app)
     return app
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status)
 
 
 def _bytes(text: str) -> bytes:

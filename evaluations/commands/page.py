@@ -10,18 +10,17 @@ import hmac
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from affordagent.agent.vlm_requests import Limits, Refusal, parsed_body
-from affordagent.core.errors import AffordAgentError
+from affordagent.agent.vlm_requests import Limits, Refusal, parsed_body, tell_errors
 from affordagent.evaluations.commands.collecting import Answers, Task
 from affordagent.evaluations.commands.command import MAX_TEXT
 
@@ -125,14 +124,7 @@ def create_app(tasks: Sequence[Task], answers: Answers, token: str | None, limit
         kept = await run_in_threadpool(answers.add, by_id[given.task], given.writer, given.text, given.language)
         return {"id": kept}
 
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, error: Refusal) -> JSONResponse:
-        return _error(error.status, error.code, str(error), error.headers)
-
-    @app.exception_handler(AffordAgentError)
-    async def unfit(request: Request, error: AffordAgentError) -> JSONResponse:
-        return _error(422, "unfit", str(error))
-
+    tell_errors(app)
     return app
 
 
@@ -142,7 +134,3 @@ def _shown(task: Task | None) -> dict[str, Any] | None:
         return None
     picture = "data:image/jpeg;base64," + base64.b64encode(task.picture).decode()
     return {"id": task.id, "asking": task.asking, "need": task.need, "picture": picture}
-
-
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
